@@ -1,0 +1,73 @@
+// The back end of one virtual interface: netif rings above a GuestLink.
+//
+// Directions are the guest's, as everywhere in Xen: it receives what we send() and transmits what we receive().
+// Threads: one owner at a time. Ownership: a Vif owns its link; frames are copied, never referenced. No allocation,
+// lock or system call per frame; flush() notifies at most once per burst, and only when the ring asks for it.
+// A front end that breaks the protocol makes the vif broken(): it moves no more frames and its owner takes it down.
+//
+// Protocol: Xen public header xen/io/netif.h (see base/abi/netif.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "backend/guest_link.h"
+
+namespace synfluid::backend {
+
+/// Written by the owner, read by anybody (relaxed atomics inside the implementation).
+struct VifCounters {
+  uint64_t frames_to_guest = 0;
+  uint64_t bytes_to_guest = 0;
+  uint64_t frames_from_guest = 0;
+  uint64_t bytes_from_guest = 0;
+  uint64_t no_rx_buffer = 0;   ///< frames not accepted because the guest has no receive buffer posted
+  uint64_t bad_tx_request = 0; ///< transmit requests refused: bounds, unknown grant, too long, unknown extra info
+  uint64_t notifications = 0;  ///< times the guest was rung
+};
+
+/// The longest frame a vif carries: a TCP segment of 64 KiB minus headers is for GSO, which we do not offer.
+inline constexpr uint32_t kMaxFrameBytes = 9216;
+
+class Vif {
+ public:
+  explicit Vif(std::unique_ptr<GuestLink> link);
+  ~Vif();
+  Vif(const Vif&) = delete;
+  Vif& operator=(const Vif&) = delete;
+
+  /// Puts one frame on the guest's receive ring. False: no buffer there (counted), the frame is still the caller's.
+  /// Nothing is visible to the guest until flush().
+  bool send(std::span<const std::byte> frame) noexcept;
+
+  /// Takes the next frame the guest transmitted: copies it to `into` (kMaxFrameBytes long at least) and returns its
+  /// length; 0 when there is none. Bad requests are answered with an error, counted and skipped, a bounded number a
+  /// call. Responses are visible to the guest after flush().
+  size_t receive(std::span<std::byte> into) noexcept;
+
+  /// Publishes what send() and receive() did and rings the guest if its ring asks for it. Once per burst.
+  void flush() noexcept;
+
+  /// Asks the guest for a doorbell at its next transmission. Returns true if frames arrived in the meantime: then the
+  /// caller polls on. For a vif that falls idle.
+  bool arm() noexcept;
+
+  /// True once the front end broke the protocol beyond a single request; reason() says how.
+  bool broken() const noexcept;
+  std::string_view reason() const noexcept;
+
+  /// Tells a guest of ours how old the first SYN is that send() is about to give it. No effect on a foreign one.
+  void stamp_syn_age(uint64_t ns) noexcept;
+
+  const VifCounters& counters() const noexcept;
+  GuestLink& link() noexcept;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace synfluid::backend
