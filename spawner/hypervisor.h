@@ -1,11 +1,12 @@
 // The waist between the spawner and what runs guests: Xen, or sandboxed processes.
 //
 // A Vm is created paused with its vif wired, so that frames can be put into its receive ring before its first
-// instruction. Foreign images wire their vif themselves, later, through xenbus: for those vif_ready comes as an event.
+// instruction. Foreign images wire their vif themselves, later, through xenbus: for those vif_ready comes as
+// an event.
 //
-// Threads: all calls from the spawner's thread, except where a call says otherwise. Ownership: whoever holds the Vm
-// holds the guest; destroying the object destroys the guest and gives back all it took. A link must be destroyed
-// before its Vm. Units: bytes, nanoseconds. Errors: Result, with nothing left behind on failure.
+// Threads: all calls from the spawner's thread, except where a call says otherwise. Ownership: whoever holds
+// the Vm holds the guest; destroying the object destroys the guest and gives back all it took. A link must be
+// destroyed before its Vm. Units: bytes, nanoseconds. Errors: Result, with nothing left behind on failure.
 #pragma once
 
 #include <cstdint>
@@ -48,16 +49,24 @@ class PreparedImage {
 struct VmConfig {
   std::string name;
   uint32_t generation = 0;
-  WorkerId worker;                       ///< whose DoorbellSet the vif's doorbell goes to
-  backend::DoorbellToken doorbell = 0;   ///< as the worker will know the vif
+  WorkerId worker;                      ///< whose DoorbellSet the vif's doorbell goes to
+  backend::DoorbellToken doorbell = 0;  ///< as the worker will know the vif
 };
+
+/// The doorbell of a guest that waits in a pool: given with whichever worker is likely to get it, and
+/// replaced by set_doorbell(). A doorbell under it need not be delivered.
+inline constexpr backend::DoorbellToken kNoDoorbell = 0xffff'ffff;
 
 class Vm {
  public:
   virtual ~Vm() = default;
   virtual VmId id() const = 0;
-  /// Lets a paused guest run.
+  /// Lets a paused guest run. Once.
   virtual Status start() = 0;
+  /// Directs the vif's doorbell to another worker's set, or to the same under another token: a pooled guest
+  /// has found its worker. At any time before the link is given to that worker, also after take_link(). Cheap
+  /// when the worker stays the same.
+  virtual Status set_doorbell(WorkerId worker, backend::DoorbellToken doorbell) = 0;
   /// The wired vif; once, after creation (guests of ours) or after vif_ready (foreign ones). Empty otherwise.
   virtual std::unique_ptr<backend::GuestLink> take_link() = 0;
   /// True if take_link() has something to give now.
@@ -103,8 +112,8 @@ class Hypervisor {
   /// Bytes that new guests could still get.
   virtual Result<uint64_t> memory_left() = 0;
 
-  /// Destroys guests that a former run of the gateway left behind, and whatever else of theirs is left. Returns how
-  /// many guests it found. Called once, before the first create().
+  /// Destroys guests that a former run of the gateway left behind, and whatever else of theirs is left.
+  /// Returns how many guests it found. Called once, before the first create().
   virtual Result<uint32_t> sweep() = 0;
 };
 
