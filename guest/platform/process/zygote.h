@@ -17,8 +17,9 @@
 // any time, paused or not, and the pidfd is readable when it is gone. The zygote reaps, and reports every end
 // in kExited.
 //
-// Order: replies to requests come in the order of the requests; kExited of a guest comes after its kSpawned.
-// Layout: packed by hand, host byte order; both sides are built from this header.
+// Order: replies to requests come in the order of the requests; kExited of a guest comes after its kSpawned,
+// and names it by its pid, which no other guest gets before. The zygote waits when the host does not read its
+// replies. Layout: packed by hand, host byte order; both sides are built from this header.
 #pragma once
 
 #include <cstddef>
@@ -42,7 +43,7 @@ enum ZygoteFd : uint32_t {
 struct ZygoteRequest {
   uint32_t magic = kZygoteMagic;
   uint32_t version = kZygoteVersion;
-  uint64_t cookie = 0;      ///< the host's own name for the guest, given back in every reply about it
+  uint64_t cookie = 0;      ///< the host's own name for the guest, given back in the reply to this request
   uint32_t area_pages = 0;  ///< 3 + buffers
   uint32_t reserved = 0;
   uint64_t memory_bytes = 0;  ///< working memory; raised to the core's minimum, bounded by kMaxGuestMemory
@@ -57,7 +58,7 @@ enum class ZygoteReplyKind : uint32_t {
   kFailed = 2,   ///< instead of kReady: `stage` is what failed, `value` the errno
   kSpawned = 3,  ///< `pid` in the zygote's namespace; SCM_RIGHTS carries the pidfd
   kRefused = 4,  ///< no guest was made: `stage` and `value` (errno)
-  kExited = 5,   ///< `value` is the wait status, as of wait(2)
+  kExited = 5,   ///< `pid` is gone; `value` is its wait status, as of wait(2)
 };
 
 /// What was being done when something failed.
