@@ -1,0 +1,164 @@
+# shellcheck shell=bash
+# What a user can see of Synfluid, one function a promise; the same bodies on Xen and on `process`.
+# See lib.sh for the wire they stand on and for who calls them.
+
+scenario_a_page_comes_from_a_vm_that_did_not_exist_before_its_syn() {
+  start_gateway
+  no_vms || fail "there were VMs before the first SYN"
+  in_client tcpdump -i wire -U -w "$WORK/syn.pcap" --immediate-mode 'tcp port 80' 2>"$WORK/tcpdump.log" &
+  local tcpdump_pid=$!
+  within 10 grep -q listening "$WORK/tcpdump.log"
+  portal 1 >"$WORK/page"
+  sleep 1
+  kill "$tcpdump_pid"
+  wait "$tcpdump_pid" || true
+  local domain syns
+  domain=$(field domain <"$WORK/page")
+  [ -n "$domain" ] || fail "the page names no domain: $(cat "$WORK/page")"
+  [ -n "$(field since_syn_us <"$WORK/page")" ] || fail "the page does not say how long ago its SYN was"
+  syns=$(tcpdump -r "$WORK/syn.pcap" 'tcp[13] & 0x12 = 2' 2>/dev/null | wc -l)
+  [ "$syns" -eq 1 ] || fail "$syns SYNs on the wire for one connection"
+  within 20 no_vms || fail "the VM is still there after its flow"
+}
+
+scenario_a_page_comes_over_ipv6() {
+  start_gateway
+  get 1 portal.example.net 80 "$PORTAL6" / | field domain | grep -q . || fail "no page over IPv6"
+}
+
+scenario_what_no_rule_matches_passes_untouched() {
+  start_gateway
+  [ "$(get 1 shop.example.net 9000 "$WEB4" / | sha256sum)" = "$(sha256sum <"$WORK/www/shop/index.html")" ] ||
+    fail "the page through the bypass differs"
+  in_client ping -c 3 -i 0.2 -W 5 "$WEB4" >/dev/null || fail "ping does not pass"
+  in_client ping -c 3 -i 0.2 -W 5 "$WEB6" >/dev/null || fail "IPv6 ping does not pass"
+  no_vms || fail "a flow without a service got a VM"
+}
+
+scenario_20_flows_get_20_different_domains() {
+  start_gateway
+  local i
+  for i in $(seq 1 20); do portal "$i" -o "$WORK/page.$i" & done
+  wait_for_clients
+  local distinct
+  distinct=$(for i in $(seq 1 20); do echo "$(field domain <"$WORK/page.$i")/$(field generation <"$WORK/page.$i")"; done |
+    sort -u | wc -l)
+  [ "$distinct" -eq 20 ] || fail "20 flows were served by $distinct VMs"
+}
+
+scenario_200_flows_at_once_all_get_theirs() {
+  start_gateway "$(policy_without_spawn_limits)"
+  in_client curl -sS -Z --parallel-immediate --parallel-max 200 --max-time 120 --interface 10.20.1.1 \
+    -o "$WORK/many.#1" "http://$PORTAL4/[1-200]" || fail "curl failed"
+  local i distinct
+  distinct=$(for i in $(seq 1 200); do echo "$(field domain <"$WORK/many.$i")/$(field generation <"$WORK/many.$i")"; done |
+    sort -u | grep -c '[0-9]/')
+  [ "$distinct" -eq 200 ] || fail "200 flows were served by $distinct VMs"
+  rm -f "$WORK"/many.*
+}
+
+scenario_5_mb_through_passthrough_arrive_whole() {
+  start_gateway
+  download_and_compare
+}
+
+scenario_5_mb_through_passthrough_arrive_whole_with_1_percent_loss() {
+  ip netns exec "$CLIENT" tc qdisc add dev wire root netem loss 1% 2>/dev/null ||
+    skip "this kernel has no netem to lose packets with"
+  in_server tc qdisc add dev wire root netem loss 1%
+  trap 'in_client tc qdisc del dev wire root; in_server tc qdisc del dev wire root; stop_gateway' EXIT
+  start_gateway
+  download_and_compare
+}
+
+scenario_the_firewall_blocks_one_host_and_passes_another() {
+  start_gateway
+  local port status
+  for port in 80 443; do
+    get 2 news.example.net "$port" "$WEB4" / | cmp -s - "$WORK/www/news/index.html" ||
+      fail "port $port: a host that is not blocked does not come through whole"
+    status=0
+    get 2 ads.example.net "$port" "$WEB4" / -o /dev/null 2>"$WORK/curl.err" || status=$?
+    # 56: receive failure, 35: TLS connect error; both are what curl makes of a reset.
+    case $status in 56 | 35) ;; *) fail "port $port: the blocked host gave curl status $status, not a reset" ;; esac
+  done
+  get 3 news.example.net 80 "$WEB6" / | cmp -s - "$WORK/www/news/index.html" || fail "IPv6: news does not come through"
+  ! get 3 ads.example.net 80 "$WEB6" / -o /dev/null 2>/dev/null || fail "IPv6: the blocked host came through"
+}
+
+scenario_a_killed_gateway_leaves_nothing_after_its_restart() {
+  start_gateway
+  # A connection that stays open holds its VM.
+  in_client timeout 60 bash -c "exec 3<>/dev/tcp/$PORTAL4/80; sleep 60" &
+  within 20 some_vm || fail "no VM for the open connection"
+  kill -KILL "$(gateway_pid)"
+  within 10 process_is_gone "$(gateway_pid)" || fail "the gateway survived SIGKILL"
+  start_gateway
+  within 20 nothing_of_ours_is_left || fail "left behind by the killed gateway: $(what_is_left)"
+  portal 1 | field domain | grep -q . || fail "no page after the restart"
+}
+
+scenario_after_idle_time_everything_is_given_back() {
+  start_gateway
+  local before
+  before=$(free_memory)
+  local i
+  for i in $(seq 1 10); do portal "$i" -o /dev/null & done
+  wait_for_clients
+  get 1 news.example.net 80 "$WEB4" / -o /dev/null
+  within 60 no_vms || fail "VMs are left after the idle time: $(ctl vms)"
+  within 20 nothing_of_ours_is_left || fail "left behind: $(what_is_left)"
+  within 20 memory_is_back "$before" || fail "free memory was $before and is $(free_memory)"
+}
+
+scenario_a_policy_reload_takes_effect_and_a_bad_one_does_not() {
+  cp policies/examples/demo.yaml "$WORK/live.yaml"
+  start_gateway "$WORK/live.yaml"
+  portal 1 | field domain | grep -q . || fail "no page before the reload"
+  echo 'version: [' >"$WORK/live.yaml"
+  ! ctl reload >"$WORK/reload.out" 2>&1 || fail "a broken policy was accepted"
+  portal 1 | field domain | grep -q . || fail "no page after a refused reload"
+  printf 'version: 1\nservices: {}\nrules: []\ndefault: bypass\n' >"$WORK/live.yaml"
+  ctl reload >/dev/null || fail "a good policy was refused"
+  [ -z "$(portal 1 -o - 2>/dev/null | field domain)" ] || fail "the old policy is still at work"
+}
+
+# --- parts of scenarios --------------------------------------------------------------------------------------------
+
+# Waits for the curls in the background, not for the gateway; fails if one of them did.
+wait_for_clients() {
+  local pid gateway
+  gateway=$(gateway_pid)
+  for pid in $(jobs -p); do
+    [ "$pid" = "$gateway" ] || wait "$pid" || fail "a client failed with status $?"
+  done
+}
+
+download_and_compare() {
+  get 1 shop.example.net 8080 "$WEB4" /5mb.bin --max-time 300 -o "$WORK/5mb.out"
+  cmp -s "$WORK/5mb.out" "$WORK/www/shop/5mb.bin" || fail "what arrived is not what was sent"
+  rm -f "$WORK/5mb.out"
+}
+
+some_vm() { [ "$(vm_count)" -gt 0 ]; }
+
+policy_without_spawn_limits() {
+  sed 's/^limits:.*/limits: { max_vms: 1000 }/' policies/examples/demo.yaml >"$WORK/unlimited.yaml"
+  echo "$WORK/unlimited.yaml"
+}
+
+memory_is_back() { [ "$(free_memory)" -ge "$1" ]; }
+
+# What a platform can leave behind, and how much memory it has, each in its own words.
+case $HYPERVISOR in
+  xen)
+    what_is_left() { xl list | awk 'NR > 1 && $1 != "Domain-0"' && xenstore_nodes; }
+    xenstore_nodes() { xenstore-ls /local/domain 2>/dev/null | grep -E '^[1-9][0-9]* =' || true; }
+    free_memory() { xl info free_memory; }
+    ;;
+  process)
+    what_is_left() { pgrep -l '^synfluid-vm' || true; }
+    free_memory() { echo 0; }
+    ;;
+esac
+nothing_of_ours_is_left() { [ -z "$(what_is_left)" ]; }
