@@ -1,0 +1,141 @@
+#include "backend/rx_path.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace synfluid::backend {
+
+namespace {
+
+/// Useless buffers that one send() goes through before it gives up.
+constexpr uint32_t kMaxBadPerCall = 64;
+
+/// The part of a frame that goes into its i-th buffer.
+std::span<const std::byte> part(std::span<const std::byte> frame, uint32_t i) {
+  const size_t at = size_t{i} * abi::kPageBytes;
+  return frame.subspan(at, std::min<size_t>(abi::kPageBytes, frame.size() - at));
+}
+
+abi::NetRxResponse rx_response(uint16_t id, uint16_t flags, bool is_last, size_t bytes) {
+  const uint16_t chain = is_last ? uint16_t{0} : abi::kRxMoreData;
+  return {id, 0, static_cast<uint16_t>(flags | chain), static_cast<int16_t>(bytes)};
+}
+
+}  // namespace
+
+RxPath::RxPath(GuestLink& link, const GrantPages& pages, VifState& state)
+    : link_(link),
+      pages_(pages),
+      state_(state),
+      ring_(link.rx_ring()),
+      max_bytes_(link.front_end().receives_chains ? kMaxFrameBytes : abi::kPageBytes) {
+  if (!pages.are_mapped()) staging_ = std::make_unique<Staging>();
+}
+
+bool RxPath::send(std::span<const std::byte> frame, FrameChecksum checksum) noexcept {
+  if (!state_.broken.empty()) return false;
+  if (frame.empty() || frame.size() > max_bytes_) {
+    state_.tallies.too_long.add();
+    return false;
+  }
+  const auto slots = static_cast<uint32_t>((frame.size() + abi::kPageBytes - 1) / abi::kPageBytes);
+  Buffers buffers;
+  if (!take_buffers(slots, buffers)) {
+    state_.tallies.no_rx_buffer.add();
+    return false;
+  }
+  const uint16_t flags = checksum == FrameChecksum::kVerified ? abi::kRxDataValidated : uint16_t{0};
+  if (staging_)
+    fill_staged(frame, slots, flags, buffers);
+  else
+    fill_mapped(frame, slots, flags, buffers);
+  state_.tallies.frames_to_guest.add();
+  state_.tallies.bytes_to_guest.add(frame.size());
+  return true;
+}
+
+bool RxPath::publish() noexcept {
+  if (staging_ && state_.broken.empty()) run_copies();
+  return ring_.publish();
+}
+
+bool RxPath::take_buffers(uint32_t slots, Buffers& out) noexcept {
+  for (uint32_t bad = 0; bad < kMaxBadPerCall && state_.broken.empty();) {
+    const uint32_t available = ring_.available(slots);
+    if (ring_.broken()) state_.broken = "receive ring: impossible producer index";
+    if (available < slots) return false;
+    const uint32_t good = resolve(slots, out);
+    if (good == slots) {
+      ring_.consume(slots);
+      return true;
+    }
+    refuse(good + 1, out);
+    bad += good + 1;
+  }
+  return false;
+}
+
+uint32_t RxPath::resolve(uint32_t slots, Buffers& out) noexcept {
+  for (uint32_t i = 0; i < slots; ++i) {
+    out.request[i] = ring_.peek(i);
+    // A plain grant is judged by the copy itself.
+    out.page[i] = staging_ ? nullptr : pages_.find(out.request[i].gref);
+    if (!staging_ && out.page[i] == nullptr) return i;
+  }
+  return slots;
+}
+
+// A chain cannot skip a buffer, so those in front of the bad one go back to the guest with it.
+void RxPath::refuse(uint32_t slots, const Buffers& buffers) noexcept {
+  ring_.consume(slots);
+  for (uint32_t i = 0; i < slots; ++i) ring_.respond({buffers.request[i].id, 0, 0, abi::kRspError});
+  state_.tallies.bad_rx_request.add();
+  state_.note_bad();
+}
+
+void RxPath::fill_mapped(std::span<const std::byte> frame, uint32_t slots, uint16_t flags,
+                         const Buffers& b) noexcept {
+  for (uint32_t i = 0; i < slots; ++i) {
+    const auto bytes = part(frame, i);
+    std::memcpy(b.page[i], bytes.data(), bytes.size());
+    ring_.respond(rx_response(b.request[i].id, flags, i + 1 == slots, bytes.size()));
+  }
+}
+
+void RxPath::fill_staged(std::span<const std::byte> frame, uint32_t slots, uint16_t flags,
+                         const Buffers& b) noexcept {
+  Staging& s = *staging_;
+  if (s.count + slots > kStagingCopies || s.used + frame.size() > kStagingBytes) run_copies();
+  for (uint32_t i = 0; i < slots; ++i) {
+    const auto bytes = part(frame, i);
+    std::byte* host = s.bytes.data() + s.used;
+    std::memcpy(host, bytes.data(), bytes.size());
+    s.copies[s.count] = {.direction = GrantCopy::Direction::kToGuest,
+                         .gref = GrantRef{b.request[i].gref},
+                         .offset = 0,
+                         .length = static_cast<uint16_t>(bytes.size()),
+                         .host = host,
+                         .status = abi::kRspError};
+    s.answers[s.count] = rx_response(b.request[i].id, flags, i + 1 == slots, bytes.size());
+    ++s.count;
+    s.used += static_cast<uint32_t>(bytes.size());
+  }
+}
+
+void RxPath::run_copies() noexcept {
+  Staging& s = *staging_;
+  if (s.count == 0) return;
+  link_.copy(std::span(s.copies).first(s.count));
+  for (uint32_t i = 0; i < s.count; ++i) {
+    const bool is_copied = s.copies[i].status == abi::kRspOkay;
+    if (!is_copied) {
+      s.answers[i].status = abi::kRspError;
+      state_.tallies.bad_rx_request.add();
+      state_.note_bad();
+    }
+    ring_.respond(s.answers[i]);
+  }
+  s.count = s.used = 0;
+}
+
+}  // namespace synfluid::backend

@@ -1,0 +1,63 @@
+// Host to guest: fills the buffers that the guest posted on its receive ring, in place or by batched grant
+// copy.
+//
+// Private to backend/. Threads: the vif's owner.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "backend/ring.h"
+#include "backend/vif.h"
+#include "backend/vif_state.h"
+
+namespace synfluid::backend {
+
+class RxPath {
+ public:
+  RxPath(GuestLink& link, const GrantPages& pages, VifState& state);
+
+  bool send(std::span<const std::byte> frame, FrameChecksum checksum) noexcept;
+  /// Makes outstanding copies and publishes the answers; true if the guest wants to be rung.
+  bool publish() noexcept;
+  uint32_t max_bytes() const noexcept { return max_bytes_; }
+
+ private:
+  static constexpr uint32_t kMaxSlots = (kMaxFrameBytes + abi::kPageBytes - 1) / abi::kPageBytes;
+
+  /// The buffers for one frame.
+  struct Buffers {
+    std::array<abi::NetRxRequest, kMaxSlots> request;
+    std::array<std::byte*, kMaxSlots> page;
+  };
+  /// Frames copied to the host's side of the grant copies, answers to be given when they are made: one a
+  /// copy.
+  struct Staging {
+    std::array<GrantCopy, kStagingCopies> copies;
+    std::array<abi::NetRxResponse, kStagingCopies> answers;
+    std::array<std::byte, kStagingBytes> bytes;
+    uint32_t count = 0;
+    uint32_t used = 0;
+  };
+
+  bool take_buffers(uint32_t slots, Buffers& out) noexcept;
+  uint32_t resolve(uint32_t slots, Buffers& out) noexcept;
+  void refuse(uint32_t slots, const Buffers& buffers) noexcept;
+  void fill_mapped(std::span<const std::byte> frame, uint32_t slots, uint16_t flags,
+                   const Buffers& b) noexcept;
+  void fill_staged(std::span<const std::byte> frame, uint32_t slots, uint16_t flags,
+                   const Buffers& b) noexcept;
+  void run_copies() noexcept;
+
+  GuestLink& link_;
+  const GrantPages& pages_;
+  VifState& state_;
+  RxBackRing ring_;
+  uint32_t max_bytes_;
+  std::unique_ptr<Staging> staging_;  ///< only for plain grants
+};
+
+}  // namespace synfluid::backend
