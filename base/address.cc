@@ -1,9 +1,8 @@
 #include "base/address.h"
 
-#include <arpa/inet.h>
-
 #include <charconv>
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 namespace synfluid {
@@ -56,7 +55,8 @@ Result<Prefix> Prefix::parse(std::string_view text) {
   Prefix prefix{*address, static_cast<uint8_t>(v4 ? kV4PrefixBits + length : length)};
   for (size_t i = 0; i < 16; ++i) {
     if ((address->bytes[i] & ~mask_byte(prefix.length, i)) != 0)
-      return Error(ErrorCode::kInvalidArgument, fmt::format("'{}' has address bits set behind its prefix length", text));
+      return Error(ErrorCode::kInvalidArgument,
+                   fmt::format("'{}' has address bits set behind its prefix length", text));
   }
   return prefix;
 }
@@ -81,7 +81,8 @@ OrientedKey make_flow_key(const Endpoint& source, const Endpoint& destination, V
   const bool source_low = source < destination;
   const Endpoint& low = source_low ? source : destination;
   const Endpoint& high = source_low ? destination : source;
-  return {{low.address, high.address, low.port, high.port, vlan}, source_low ? FromEnd::kLow : FromEnd::kHigh};
+  return {{low.address, high.address, low.port, high.port, vlan},
+          source_low ? FromEnd::kLow : FromEnd::kHigh};
 }
 
 }  // namespace synfluid

@@ -89,7 +89,9 @@ static_assert(sizeof(FlowKey) == 40 && alignof(FlowKey) == 2);
 
 /// Which end of a FlowKey a packet came from.
 enum class FromEnd : uint8_t { kLow, kHigh };
-constexpr FromEnd other(FromEnd end) { return end == FromEnd::kLow ? FromEnd::kHigh : FromEnd::kLow; }
+constexpr FromEnd other(FromEnd end) {
+  return end == FromEnd::kLow ? FromEnd::kHigh : FromEnd::kLow;
+}
 
 struct OrientedKey {
   FlowKey key;

@@ -3,10 +3,10 @@
 // Units: nanoseconds from an arbitrary start, monotonic. Threads: now_ns() may be called from any thread.
 #pragma once
 
-#include <time.h>
-
 #include <atomic>
 #include <cstdint>
+
+#include <time.h>
 
 namespace synfluid {
 

@@ -35,7 +35,9 @@ struct Reader {
   }
 };
 
-bool is_vlan_type(uint16_t type) { return type == kEtherVlan || type == kEtherQinQ || type == kEtherQinQOld; }
+bool is_vlan_type(uint16_t type) {
+  return type == kEtherVlan || type == kEtherQinQ || type == kEtherQinQOld;
+}
 
 /// What the network layer tells the transport layer.
 struct NetworkLayer {
@@ -48,7 +50,10 @@ struct NetworkLayer {
 
 NetworkLayer parse_ipv4(const Reader& r, size_t at) {
   NetworkLayer ip;
-  const auto fail = [&](PacketKind kind) { ip.kind = kind; return ip; };
+  const auto fail = [&](PacketKind kind) {
+    ip.kind = kind;
+    return ip;
+  };
   if (!r.has(at, 20)) return fail(PacketKind::kTruncated);
   const size_t header = size_t{r.u8(at) & 0x0fu} * 4;
   const size_t total = r.u16(at + 2);
@@ -65,7 +70,10 @@ NetworkLayer parse_ipv4(const Reader& r, size_t at) {
 
 NetworkLayer parse_ipv6(const Reader& r, size_t at) {
   NetworkLayer ip;
-  const auto fail = [&](PacketKind kind) { ip.kind = kind; return ip; };
+  const auto fail = [&](PacketKind kind) {
+    ip.kind = kind;
+    return ip;
+  };
   if (!r.has(at, 40)) return fail(PacketKind::kTruncated);
   if (r.u8(at) >> 4 != 6) return fail(PacketKind::kMalformed);
   const size_t end = at + 40 + r.u16(at + 4);
@@ -100,19 +108,28 @@ NetworkLayer parse_ipv6(const Reader& r, size_t at) {
 
 std::string_view to_string(PacketKind kind) {
   switch (kind) {
-    case PacketKind::kTcp: return "tcp";
-    case PacketKind::kNotIp: return "not_ip";
-    case PacketKind::kNotTcp: return "not_tcp";
-    case PacketKind::kFragment: return "fragment";
-    case PacketKind::kTruncated: return "truncated";
-    case PacketKind::kMalformed: return "malformed";
+    case PacketKind::kTcp:
+      return "tcp";
+    case PacketKind::kNotIp:
+      return "not_ip";
+    case PacketKind::kNotTcp:
+      return "not_tcp";
+    case PacketKind::kFragment:
+      return "fragment";
+    case PacketKind::kTruncated:
+      return "truncated";
+    case PacketKind::kMalformed:
+      return "malformed";
   }
   return "unknown";
 }
 
 ParsedPacket parse_packet(std::span<const std::byte> frame) noexcept {
   ParsedPacket p;
-  const auto fail = [&](PacketKind kind) { p.kind = kind; return p; };
+  const auto fail = [&](PacketKind kind) {
+    p.kind = kind;
+    return p;
+  };
   // Offsets are 16 bits wide; no link carries a frame that would not fit.
   const Reader r{frame.first(frame.size() < 0xffff ? frame.size() : 0xffff)};
   if (!r.has(0, kEthernetBytes)) return fail(PacketKind::kTruncated);

@@ -1,8 +1,8 @@
 // One pass over an Ethernet frame: where its headers are, and which flow it belongs to.
 //
 // Understands 802.1Q and QinQ (up to two tags), IPv4 with options, IPv6 with extension headers (hop-by-hop,
-// routing, destination options, authentication, fragment), TCP. Nothing is copied out but the key; all else is
-// offsets from the start of the frame. No allocation; reads only inside the span it is given.
+// routing, destination options, authentication, fragment), TCP. Nothing is copied out but the key; all else
+// is offsets from the start of the frame. No allocation; reads only inside the span it is given.
 //
 // Sources: IEEE 802.1Q, RFC 791, RFC 8200, RFC 9293.
 #pragma once

@@ -1,20 +1,21 @@
 // The card: the first page of what a guest of ours shares with its host, and the layout of all of it.
 //
-// Freestanding: the host, the PV guest and the guest process include it. A guest of ours never negotiates: before its
-// first instruction the builder has laid out the shared area below, granted every page of it read-write to the back
-// end, bound the event channel, and posted the receive buffers.
+// Freestanding: the host, the PV guest and the guest process include it. A guest of ours never negotiates:
+// before its first instruction the builder has laid out the shared area below, granted every page of it
+// read-write to the back end, bound the event channel, and posted the receive buffers.
 //
 //     page 0                 the card
 //     page 1                 transmit ring (netif.h)
 //     page 2                 receive ring (netif.h)
-//     page 3 .. 3+buffers-1  buffers; the first `rx_posted` of them are posted on the receive ring before the start
+//     page 3 .. 3+buffers-1  buffers; the first `rx_posted` of them are posted on the receive ring before the
+//     start
 //                            (request id = buffer number), the others are the guest's to transmit from
 //
-// Page i of the area has grant reference kFirstGrant + i, on Xen and on `process` alike. A guest may transmit from any
-// buffer, a received one included. It repost a buffer with its number as the id.
+// Page i of the area has grant reference kFirstGrant + i, on Xen and on `process` alike. A guest may transmit
+// from any buffer, a received one included. It repost a buffer with its number as the id.
 //
-// Trust: the host fills its part before the start and never reads it back; what the guest writes is a claim, good for
-// statistics and a death note, and nothing else.
+// Trust: the host fills its part before the start and never reads it back; what the guest writes is a claim,
+// good for statistics and a death note, and nothing else.
 //
 // Versions: a guest that finds another magic or version writes nothing and halts.
 #pragma once
@@ -60,7 +61,8 @@ struct CardFixed {
   uint64_t entropy[4];  ///< fresh for every guest
 };
 
-/// Written by the host when a flow is given to the guest: at the latest before the flow's first frame is in the ring.
+/// Written by the host when a flow is given to the guest: at the latest before the flow's first frame is in
+/// the ring.
 struct CardAssignment {
   uint64_t syn_age_ns;  ///< how old the first SYN was when it was put on the receive ring
 };
@@ -94,6 +96,8 @@ static_assert(offsetof(Card, config) == 384);
 static_assert(sizeof(Card) <= kPageBytes);
 
 /// Pages of a shared area with so many buffers.
-constexpr uint32_t shared_pages(uint32_t buffers) { return kFirstBufferPage + buffers; }
+constexpr uint32_t shared_pages(uint32_t buffers) {
+  return kFirstBufferPage + buffers;
+}
 
 }  // namespace synfluid::abi

@@ -1,11 +1,13 @@
 // The netif ring protocol as memory: what netfront and netback share, one page a ring.
 //
-// Freestanding: the host, the PV guest and the guest process all include it. The layout is Xen's (public header
-// xen/io/netif.h and ring.h, which a unit test of backend/ compares this one with); the names are ours.
+// Freestanding: the host, the PV guest and the guest process all include it. The layout is Xen's (public
+// header xen/io/netif.h and ring.h, which a unit test of backend/ compares this one with); the names are
+// ours.
 //
-// One writer per field: the front end writes req_prod and rsp_event, the back end rsp_prod and req_event. The producer
-// index is published after the entries (release) and read before them (acquire). Indices run freely; the slot is index
-// modulo kRingSlots. Whoever reads an index or an entry that the other side wrote reads it once and checks it.
+// One writer per field: the front end writes req_prod and rsp_event, the back end rsp_prod and req_event. The
+// producer index is published after the entries (release) and read before them (acquire). Indices run freely;
+// the slot is index modulo kRingSlots. Whoever reads an index or an entry that the other side wrote reads it
+// once and checks it.
 #pragma once
 
 #include <cstddef>

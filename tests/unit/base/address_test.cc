@@ -26,7 +26,8 @@ TEST(Prefix, ContainsWhatItCovers) {
 }
 
 TEST(Prefix, RefusesWhatIsNotOne) {
-  for (const char* bad : {"10.0.0.1/8", "10.0.0.0/33", "2001:db8::/129", "10.0.0.0/", "10.0.0.0/x", "/8", "10.0.0.0/-1"})
+  for (const char* bad :
+       {"10.0.0.1/8", "10.0.0.0/33", "2001:db8::/129", "10.0.0.0/", "10.0.0.0/x", "/8", "10.0.0.0/-1"})
     EXPECT_FALSE(Prefix::parse(bad)) << bad;
 }
 
