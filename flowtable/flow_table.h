@@ -1,0 +1,184 @@
+// One worker's flows: a hash table of fixed memory whose entries never move, with timers.
+//
+//   hash(key, secret) = 64 bits ──▶ home bucket (upper 32) │ filter class (4) │ tag (15, and 1: "compact",
+//   IPv4)
+//
+//            one line per bucket                       one line per bucket
+//   tags_   ┌───────────────────┬───────────┐  timers_ ┌──────────────────────┬───────────────┐
+//   home ─▶ │ tag × 24 (16 bit) │ passed×16 │          │ armed tick × 24      │ next prev at  │◀─▶ timing
+//   wheel home+1  ├───────────────────┼───────────┤          ├──────────────────────┼───────────────┤    of
+//   buckets
+//     …     │ …                 │           │          │                      │               │
+//   home+10 └─────┬─────────────┴───────────┘          └──────────────────────┴───────────────┘
+//                 │ index = bucket · 24 + slot, until the flow is erased
+//   entries_      ▼ 32 bytes, two in a line                    heads_ (IPv6 only), 16 bytes
+//           ┌───────────┬────────────┬────────────┬───────┐          ┌──────────┬───────────┐
+//           │ low::tail │ high::tail │ ports,VLAN │ value │          │ low head │ high head │
+//           └───────────┴────────────┴────────────┴───────┘          └──────────┴───────────┘
+//
+// A flow lies in its home bucket, or in the first of the ten behind it that had room. passed[c] of a bucket
+// counts the flows of filter class c that went past it; so a look-up ends at the home line unless something
+// of the same class went past. A miss (every SYN) touches one line; a hit touches two, IPv6 three.
+//
+// Timers are lazy: touch() writes the tick into the entry, which the look-up has just brought into the cache,
+// and nothing else. Of each bucket only the earliest deadline hangs in the wheel. When it comes, the slots
+// that were armed for it are looked at: they are reported, or armed again for their true deadline. So time
+// costs per expiry (and once per idle time for a flow that lives on), never per entry, and 64 bytes of timer
+// serve 24 flows.
+//
+// Memory: (64 + 64 + 24 · 48) / 24 = 53.3 bytes a slot, 59.3 a flow at 90% load, plus the wheel (64 KiB at
+// most). It is taken at create() and never grows. There is no rehash.
+//
+// Threads: one owner (the worker) for everything; stats() and size() may be read by any thread at any time.
+// Ownership: the table owns its memory; references from value() are valid until the flow is erased.
+// Units: nanoseconds of the owner's monotonic clock, ticks of Config::tick_ns inside.
+// Errors: create() returns one; insert() returns kNoFlow when the key's window of buckets is full, and counts
+// it. Sources: bucketed hashing with overflow filters as in Le Scouarnec, "Cuckoo++ Hash Tables" (2018), but
+// with bucketed linear probing (Knuth, TAOCP 3, 6.4) where that moves entries; timing wheels by Varghese and
+// Lauck (1987).
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/address.h"
+#include "base/result.h"
+#include "flowtable/flow_hash.h"
+#include "flowtable/layout.h"
+#include "flowtable/pages.h"
+#include "flowtable/table_stats.h"
+#include "flowtable/timer_wheel.h"
+
+namespace synfluid::flowtable {
+
+std::string_view to_string(FlowState state);
+
+/// Names a flow from insert() to erase(); below capacity(), so it can index arrays of the owner's.
+using FlowIndex = uint32_t;
+inline constexpr FlowIndex kNoFlow = 0xffffffff;
+
+/// Keys that one turn of lookup() works on.
+inline constexpr size_t kBurst = 32;
+
+/// How tags are compared. Both give the same answers; kPortable is the only one where there is no SSE2.
+enum class TagCompare : uint8_t { kSimd, kPortable };
+
+struct Config {
+  /// Slots wanted; rounded up to whole buckets. 90% of them can be filled (README.md).
+  uint32_t capacity = 0;
+  /// From random_secret().
+  Secret secret{};
+  /// By FlowState. At least one tick, at most kMaxIdleTicks; rounded up to whole ticks.
+  std::array<int64_t, kStates> idle_ns{};
+  int64_t tick_ns = 0;
+  PageSize pages = PageSize::kHuge;
+  TagCompare tag_compare = TagCompare::kSimd;
+};
+
+class FlowTable {
+ public:
+  static Result<std::unique_ptr<FlowTable>> create(const Config& config, int64_t now_ns);
+
+  FlowTable(const FlowTable&) = delete;
+  FlowTable& operator=(const FlowTable&) = delete;
+
+  /// out[i] = the index of keys[i], or kNoFlow. `out` is at least as long as `keys`; best in bursts of
+  /// kBurst.
+  void lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept;
+  FlowIndex find(const FlowKey& key) const noexcept;
+
+  /// Adds a flow that is not there already, touched now. kNoFlow: no room near its home; nothing has changed.
+  FlowIndex insert(const FlowKey& key, FlowValue value, int64_t now_ns) noexcept;
+  /// Frees the index at once. The next insert() may return it.
+  void erase(FlowIndex flow) noexcept;
+
+  /// `target` and `flags` are the caller's to change; `state` by set_state(), because a timer hangs on it.
+  FlowValue& value(FlowIndex flow) noexcept { return entries_[flow].value; }
+  const FlowValue& value(FlowIndex flow) const noexcept { return entries_[flow].value; }
+  FlowKey key(FlowIndex flow) const noexcept;
+  /// False for a slot that holds no flow, so for every erased index.
+  bool contains(FlowIndex flow) const noexcept {
+    return flow < capacity() && tags_[flow / kSlots].tags[flow % kSlots] != 0;
+  }
+
+  /// The flow was active: its idle time starts anew.
+  void touch(FlowIndex flow, int64_t now_ns) noexcept {
+    FlowValue& v = entries_[flow].value;
+    const uint16_t tick = wheel_.stamp(now_ns);
+    if (v.seen_tick != tick) v.seen_tick = tick;
+  }
+  /// The flow enters a state, and that state's idle time starts.
+  void set_state(FlowIndex flow, FlowState state, int64_t now_ns) noexcept;
+
+  /// Flows that have been idle for their state's time, in `out`; how many. Never early; less than a tick late
+  /// if called every tick and if `out` is never filled. They are not erased: the owner acts, then erases. One
+  /// that it keeps counts as touched now. Looks at out.size() buckets at most; what is left comes with the
+  /// next call.
+  size_t expire(int64_t now_ns, std::span<FlowIndex> out) noexcept;
+
+  /// For the owner's policy on a full table: of the flows in `state` that lie where `key` would like to,
+  /// the one that was idle longest. kNoFlow if there is none. Looks at two buckets at most.
+  FlowIndex eviction_candidate(const FlowKey& key, FlowState state) const noexcept;
+
+  /// Calls fn(index) for up to `count` flows from slot `cursor` on; returns the cursor for the next call, or
+  /// capacity() at the end. Looks at kSlots * `count` slots at most. fn may erase the flow it is given.
+  template <class Fn>
+  FlowIndex for_each(FlowIndex cursor, size_t count, Fn&& fn) {
+    const size_t end = std::min<size_t>(capacity(), cursor + count * kSlots);
+    for (; cursor < end && count > 0; ++cursor) {
+      if (!contains(cursor)) continue;
+      fn(cursor);
+      --count;
+    }
+    return cursor;
+  }
+
+  size_t size() const noexcept { return counters_.size.load(std::memory_order_relaxed); }
+  /// Slots; every index is below.
+  uint32_t capacity() const noexcept { return buckets_ * kSlots; }
+  size_t memory_bytes() const noexcept { return memory_.size() + wheel_.memory_bytes(); }
+  /// The pages the kernel gave: kHuge where asked for and to be had.
+  PageSize pages() const noexcept { return memory_.page_size(); }
+  TableStats stats() const noexcept { return counters_.read(); }
+
+ private:
+  struct Probe;
+
+  FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns);
+
+  Probe probe(const KeyWords& words) const noexcept;
+  uint32_t next_bucket(uint32_t bucket) const noexcept { return bucket + 1 == buckets_ ? 0 : bucket + 1; }
+  bool holds(FlowIndex flow, const KeyWords& words) const noexcept;
+  KeyWords words(FlowIndex flow) const noexcept;
+  template <class Match>
+  FlowIndex find_from_home(const KeyWords& words, const Probe& at) const noexcept;
+  template <class Match>
+  void lookup_burst(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  FlowIndex free_slot(const Probe& at) const noexcept;
+  void store(FlowIndex flow, const KeyWords& words, const Probe& at, FlowValue value) noexcept;
+  void count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept;
+  uint16_t due(const FlowValue& value) const noexcept;
+  size_t visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> out) noexcept;
+
+  // Constant after construction.
+  const uint32_t buckets_;
+  const uint32_t window_;
+  const TagCompare tag_compare_;
+  const std::array<uint16_t, kStates> idle_ticks_;
+  const FlowHash hash_;
+  const Pages memory_;
+  TagLine* const tags_;
+  Entry* const entries_;
+  KeyHead* const heads_;
+
+  // The owner's.
+  TimerWheel wheel_;
+  TableCounters counters_;
+};
+
+}  // namespace synfluid::flowtable

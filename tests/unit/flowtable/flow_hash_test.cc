@@ -1,0 +1,95 @@
+#include "flowtable/flow_hash.h"
+
+#include <bit>
+#include <unordered_set>
+#include <vector>
+
+#include "tests/unit/flowtable/table_support.h"
+
+namespace synfluid::flowtable {
+namespace {
+
+using testing::key_of;
+using testing::kSecret;
+using testing::make_table;
+
+/// Chi-squared over 256 cells of the hash's bits from `shift` on, of flows as a scanner would make them.
+double chi_squared(const FlowHash& hash, int shift) {
+  constexpr int kKeys = 1 << 18;
+  std::array<double, 256> cells{};
+  for (int i = 0; i < kKeys; ++i) cells[hash(key_of(static_cast<uint64_t>(i) * 3 + 1)) >> shift & 255] += 1;
+  const double expected = kKeys / 256.0;
+  double sum = 0;
+  for (const double cell : cells) sum += (cell - expected) * (cell - expected) / expected;
+  return sum;
+}
+
+TEST(FlowHash, SpreadsConsecutiveFlowsEvenlyInEveryByte) {
+  const FlowHash hash(kSecret);
+  for (int shift = 0; shift < 64; shift += 8) {
+    EXPECT_LT(chi_squared(hash, shift), 360) << "bits from " << shift;  // 255 ± 23; 360 is 4.6 sigma away
+    EXPECT_GT(chi_squared(hash, shift), 160) << "bits from " << shift;  // too even is no hash either
+  }
+}
+
+TEST(FlowHash, FlipsHalfTheBitsForAnyBitOfTheKey) {
+  const FlowHash hash(kSecret);
+  for (size_t bit = 0; bit < 8 * sizeof(FlowKey); ++bit) {
+    int flipped = 0;
+    constexpr int kSamples = 64;
+    for (uint64_t i = 0; i < kSamples; ++i) {
+      auto bytes = std::bit_cast<std::array<uint8_t, sizeof(FlowKey)>>(key_of(i));
+      const uint64_t before = hash(std::bit_cast<FlowKey>(bytes));
+      bytes[bit / 8] = static_cast<uint8_t>(bytes[bit / 8] ^ (1u << (bit % 8)));
+      flipped += std::popcount(before ^ hash(std::bit_cast<FlowKey>(bytes)));
+    }
+    EXPECT_NEAR(static_cast<double>(flipped) / kSamples, 32, 4) << "bit " << bit;
+  }
+}
+
+TEST(FlowHash, HasNoCollisionAmongAMillionFlows) {
+  const FlowHash hash(kSecret);
+  std::unordered_set<uint64_t> seen;
+  for (uint64_t i = 0; i < 1'000'000; ++i) EXPECT_TRUE(seen.insert(hash(key_of(i))).second) << i;
+}
+
+TEST(FlowHash, DependsOnBothHalvesOfTheSecret) {
+  const FlowKey key = key_of(1);
+  const uint64_t hash = FlowHash(kSecret)(key);
+  EXPECT_NE(hash, FlowHash({kSecret[0] ^ 1, kSecret[1]})(key));
+  EXPECT_NE(hash, FlowHash({kSecret[0], kSecret[1] ^ 1})(key));
+  EXPECT_EQ(hash, FlowHash(kSecret)(key));
+}
+
+TEST(FlowHash, TakesItsSecretFromTheKernel) {
+  const auto first = random_secret();
+  const auto second = random_secret();
+  ASSERT_TRUE(first && second);
+  EXPECT_NE(*first, *second);
+}
+
+// An attacker who knew the secret could aim: thousands of flows with one home. With another secret they
+// spread.
+TEST(FlowHash, KeysThatCollideUnderOneSecretDoNotUnderAnother) {
+  constexpr uint32_t kBuckets = 1000;
+  const FlowHash known(kSecret);
+  std::vector<FlowKey> aimed;
+  for (uint64_t i = 0; aimed.size() < 1000; ++i)
+    if (((known(key_of(i)) >> 32) * kBuckets) >> 32 == 5) aimed.push_back(key_of(i));
+
+  Config config = testing::config_of(kBuckets * kSlots);
+  auto broken = make_table(config);
+  config.secret = {1, 2};
+  auto keyed = make_table(config);
+  for (const FlowKey& key : aimed) {
+    broken->insert(key, {}, 0);
+    keyed->insert(key, {}, 0);
+  }
+  EXPECT_EQ(broken->size(), kWindow * kSlots) << "the window of one home, and no more";
+  EXPECT_EQ(broken->stats().full, aimed.size() - kWindow * kSlots);
+  EXPECT_EQ(keyed->size(), aimed.size());
+  EXPECT_EQ(keyed->stats().displaced, 0u);
+}
+
+}  // namespace
+}  // namespace synfluid::flowtable

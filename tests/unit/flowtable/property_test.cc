@@ -1,0 +1,214 @@
+// Millions of random operations on the table and on std::unordered_map: they must agree at every step.
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+#include <vector>
+
+#include "flowtable/tag_match.h"
+#include "tests/unit/flowtable/table_support.h"
+
+namespace synfluid::flowtable {
+namespace {
+
+using testing::config_of;
+using testing::key_of;
+using testing::kTickNs;
+
+struct ModelFlow {
+  FlowIndex index;
+  uint32_t target;
+  FlowState state;
+  int64_t seen_tick;
+};
+
+constexpr std::array<int64_t, kStates> kIdleTicks{5, 100, 50, 3, 2, 1000};
+
+/// Drives both, in whole ticks, and compares.
+class Pair {
+ public:
+  Pair(const Config& config, uint64_t seed, uint64_t key_space)
+      : table_(testing::make_table(config)), random_(seed), key_space_(key_space) {}
+
+  void run(size_t operations) {
+    for (size_t done = 0; done < operations && !::testing::Test::HasFailure(); ++done) {
+      const uint64_t dice = random_() % 1024;
+      if (dice < 448)
+        insert(some_key());
+      else if (dice < 576)
+        erase(some_key());
+      else if (dice < 768)
+        touch(some_key());
+      else if (dice < 832)
+        set_state(some_key());
+      else if (dice < 1023)
+        look_up();
+      else
+        pass_time();
+    }
+    check_all();
+  }
+
+  uint64_t refused() const { return refused_; }
+  uint64_t expired() const { return expired_; }
+
+ private:
+  uint64_t some_key() { return random_() % key_space_; }
+  FlowState some_state() { return static_cast<FlowState>(random_() % kStates); }
+  int64_t now_ns() const { return tick_ * kTickNs; }
+
+  void insert(uint64_t number) {
+    if (model_.contains(number)) return;
+    const uint32_t target = static_cast<uint32_t>(random_());
+    const FlowState state = some_state();
+    const FlowIndex flow = table_->insert(key_of(number), {.target = target, .state = state}, now_ns());
+    if (flow == kNoFlow) {
+      ++refused_;
+      return;
+    }
+    ASSERT_LT(flow, table_->capacity());
+    ASSERT_TRUE(owners_.emplace(flow, number).second) << "slot " << flow << " given to two flows";
+    model_[number] = {flow, target, state, tick_};
+  }
+
+  void erase(uint64_t number) {
+    const auto at = model_.find(number);
+    if (at == model_.end()) return;
+    table_->erase(at->second.index);
+    owners_.erase(at->second.index);
+    model_.erase(at);
+  }
+
+  void touch(uint64_t number) {
+    const auto at = model_.find(number);
+    if (at == model_.end()) return;
+    table_->touch(at->second.index, now_ns());
+    at->second.seen_tick = tick_;
+  }
+
+  void set_state(uint64_t number) {
+    const auto at = model_.find(number);
+    if (at == model_.end()) return;
+    at->second.state = some_state();
+    at->second.seen_tick = tick_;
+    table_->set_state(at->second.index, at->second.state, now_ns());
+  }
+
+  void look_up() {
+    std::array<uint64_t, kBurst> numbers;
+    std::array<FlowKey, kBurst> keys;
+    std::array<FlowIndex, kBurst> found;
+    for (size_t i = 0; i < kBurst; ++i) keys[i] = key_of(numbers[i] = some_key());
+    table_->lookup(keys, found);
+    for (size_t i = 0; i < kBurst; ++i) {
+      const auto at = model_.find(numbers[i]);
+      ASSERT_EQ(found[i], at == model_.end() ? kNoFlow : at->second.index) << "key " << numbers[i];
+    }
+  }
+
+  /// What the table reports must be what the model says is due, each once; now and then it is kept.
+  void pass_time() {
+    tick_ += static_cast<int64_t>(random_() % 100 == 0 ? random_() % 3000 : random_() % 4);
+    std::map<uint64_t, int> due;
+    for (const auto& [number, flow] : model_)
+      if (tick_ - flow.seen_tick >= kIdleTicks[static_cast<size_t>(flow.state)]) due[number] = 1;
+    std::array<FlowIndex, 16> out;
+    for (int empty = 0; empty < 2;) {
+      const size_t count = table_->expire(now_ns(), out);
+      const uint64_t rearmed = table_->stats().rearmed;
+      empty = count == 0 && rearmed == rearmed_ ? empty + 1 : 0;
+      rearmed_ = rearmed;
+      for (const FlowIndex flow : std::span(out).first(count)) take_expired(flow, due);
+    }
+    for (const auto& [number, left] : due) ASSERT_EQ(left, 0) << "flow " << number << " was not reported";
+  }
+
+  void take_expired(FlowIndex flow, std::map<uint64_t, int>& due) {
+    ASSERT_TRUE(owners_.contains(flow)) << "a slot that holds no flow";
+    const uint64_t number = owners_[flow];
+    ASSERT_EQ(due[number], 1) << "flow " << number << " reported early, or twice";
+    due[number] = 0;
+    ++expired_;
+    if (random_() % 8 == 0)
+      model_[number].seen_tick = tick_;
+    else
+      erase(number);
+  }
+
+  void check_all() {
+    ASSERT_EQ(table_->size(), model_.size());
+    size_t seen = 0;
+    table_->for_each(0, table_->capacity(), [&](FlowIndex flow) {
+      ASSERT_TRUE(owners_.contains(flow));
+      const ModelFlow& expected = model_[owners_[flow]];
+      EXPECT_EQ(table_->key(flow), key_of(owners_[flow]));
+      EXPECT_EQ(table_->value(flow).target, expected.target);
+      EXPECT_EQ(table_->value(flow).state, expected.state);
+      EXPECT_EQ(table_->find(table_->key(flow)), flow);
+      ++seen;
+    });
+    EXPECT_EQ(seen, model_.size());
+    const TableStats stats = table_->stats();
+    EXPECT_EQ(stats.inserted - stats.erased, stats.size);
+    EXPECT_EQ(stats.full, refused_);
+    EXPECT_EQ(stats.expired, expired_);
+  }
+
+  std::unique_ptr<FlowTable> table_;
+  std::mt19937_64 random_;
+  const uint64_t key_space_;
+  std::unordered_map<uint64_t, ModelFlow> model_;
+  std::unordered_map<FlowIndex, uint64_t> owners_;
+  int64_t tick_ = 0;
+  uint64_t refused_ = 0;
+  uint64_t expired_ = 0;
+  uint64_t rearmed_ = 0;
+};
+
+class TableProperty : public ::testing::TestWithParam<TagCompare> {};
+
+INSTANTIATE_TEST_SUITE_P(TagCompare, TableProperty,
+                         ::testing::Values(TagCompare::kSimd, TagCompare::kPortable), [](const auto& one) {
+                           return one.param == TagCompare::kSimd ? "Simd" : "Portable";
+                         });
+
+TEST_P(TableProperty, AgreesWithAMapOverAMillionOperationsOnARoomyTable) {
+  Config config = config_of(4800);
+  config.tag_compare = GetParam();
+  Pair pair(config, testing::test_seed(), 6000);
+  pair.run(1'000'000);
+  EXPECT_EQ(pair.refused(), 0u);
+  EXPECT_GT(pair.expired(), 1000u);
+}
+
+TEST_P(TableProperty, AgreesWithAMapWhileTheTableIsFullMostOfTheTime) {
+  Config config = config_of(480);
+  config.tag_compare = GetParam();
+  Pair pair(config, testing::test_seed(), 1500);
+  pair.run(1'000'000);
+  EXPECT_GT(pair.refused(), 0u);
+}
+
+TEST_P(TableProperty, AgreesWithAMapWhenTheClockStartsLateAndTheTableIsOneBucket) {
+  Config config = config_of(1);
+  config.tag_compare = GetParam();
+  Pair pair(config, testing::test_seed(), 40);
+  pair.run(300'000);
+}
+
+TEST(TagMatch, SimdAndPortableGiveTheSameSlots) {
+  std::mt19937_64 random(testing::test_seed());
+  TagLine line{};
+  for (int round = 0; round < 100'000; ++round) {
+    for (auto& tag : line.tags) tag = static_cast<uint16_t>(random() % 3 == 0 ? random() : random() % 4);
+    for (auto& passed : line.passed) passed = static_cast<uint8_t>(random());
+    const uint16_t wanted =
+        static_cast<uint16_t>(random() % 2 == 0 ? line.tags[random() % kSlots] : random());
+    uint32_t expected = 0;
+    for (uint32_t s = 0; s < kSlots; ++s) expected |= line.tags[s] == wanted ? 1u << s : 0;
+    ASSERT_EQ(SimdMatch::slots(line, wanted), expected);
+    ASSERT_EQ(PortableMatch::slots(line, wanted), expected);
+  }
+}
+
+}  // namespace
+}  // namespace synfluid::flowtable
