@@ -3,8 +3,8 @@
 // In this order, the cheapest first, each a refusal of its own:
 //     flood guard           too many admitted SYNs that no connection followed
 //     spawn rate            of the whole gateway
-//     subscriber            its spawn rate, its VMs
 //     VMs                   of the whole gateway
+//     subscriber            its VMs, its spawn rate
 //
 // Rates are GCRA (ITU-T I.371; a token bucket kept as one time stamp in one atomic): `events` per `per_ns` in
 // the long run, and up to `events` at once after a quiet time. What a refused SYN took on its way is given
@@ -79,7 +79,7 @@ class Admission {
  public:
   struct Config {
     policies::Limits limits;
-    /// Rounded up to a power of two, at least 16; 20 bytes each. Four for each of the 32,752 domain ids there
+    /// Rounded up to a power of two, at least 16; 24 bytes each. Four for each of the 32,752 domain ids there
     /// are.
     uint32_t subscriber_cells = 1u << 17;
     /// Admitted SYNs without a connection that the flood guard lets stand: more than a page load by every

@@ -53,8 +53,8 @@ struct VmConfig {
   backend::DoorbellToken doorbell = 0;  ///< as the worker will know the vif
 };
 
-/// The doorbell of a guest that waits in a pool: given with whichever worker is likely to get it, and
-/// replaced by set_doorbell(). A doorbell under it need not be delivered.
+/// The doorbell of a guest that waits in a pool: built with whichever worker is likely to get it, and
+/// replaced by set_doorbell() before its link is taken. A doorbell under it need not be delivered.
 inline constexpr backend::DoorbellToken kNoDoorbell = 0xffff'ffff;
 
 class Vm {
@@ -64,8 +64,7 @@ class Vm {
   /// Lets a paused guest run. Once.
   virtual Status start() = 0;
   /// Directs the vif's doorbell to another worker's set, or to the same under another token: a pooled guest
-  /// has found its worker. At any time before the link is given to that worker, also after take_link(). Cheap
-  /// when the worker stays the same.
+  /// has found its worker. Before take_link(). Cheap when the worker stays the same.
   virtual Status set_doorbell(WorkerId worker, backend::DoorbellToken doorbell) = 0;
   /// The wired vif; once, after creation (guests of ours) or after vif_ready (foreign ones). Empty otherwise.
   virtual std::unique_ptr<backend::GuestLink> take_link() = 0;

@@ -43,9 +43,25 @@ class WorkerPort {
   int wake_fd() const noexcept { return wake_->fd(); }
   void before_sleep() noexcept { wake_->acknowledge(); }
 
- private:
-  friend class Spawner;
+  // The spawner's.
 
+  std::optional<SpawnRequest> next_request() { return requests_.pop(); }
+  bool has_request() { return !requests_.empty(); }
+  std::optional<VmReturn> next_return() { return returns_.pop(); }
+  uint32_t free_replies() { return replies_.free_slots(); }
+
+  /// Precondition: free_replies() was not 0.
+  void reply(SpawnReply&& reply) {
+    replies_.push(std::move(reply));
+    wake_->signal();
+  }
+  bool lost(VmLost&& lost) {
+    if (!lost_.push(std::move(lost))) return false;
+    wake_->signal();
+    return true;
+  }
+
+ private:
   template <class T>
   bool tell(SpscRing<T>& ring, T&& item) {
     if (!ring.push(std::move(item))) return false;
