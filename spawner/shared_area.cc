@@ -30,13 +30,11 @@ void write_card(std::byte* page, const SharedAreaConfig& config) {
   std::memcpy(card->config, config.card_config.data(), config.card_config.size());
 }
 
-/// Both ends ask to be told of the first entry, as after a handshake.
+/// Nobody has asked to be told of anything yet.
 template <class Ring>
 Ring* write_empty_ring(std::byte* page) {
   std::memset(page, 0, abi::kPageBytes);
   auto* ring = new (page) Ring;
-  ring->indices.req_event = 1;
-  ring->indices.rsp_event = 1;
   return ring;
 }
 
@@ -57,11 +55,12 @@ bool fits_in_a_line(std::string_view text) {
 
 void lay_out_shared_area(std::span<std::byte> area, const SharedAreaConfig& config) {
   assert(config.buffers >= 1 && config.buffers <= abi::kMaxBuffers && config.rx_posted <= config.buffers);
-  assert(area.size() >= size_t{abi::shared_pages(config.buffers)} * abi::kPageBytes);
+  assert(area.size() >= size_t{abi::kFirstBufferPage} * abi::kPageBytes);
   assert(config.card_config.size() <= abi::kCardConfigBytes);
   const auto page = [&](uint32_t n) { return area.data() + size_t{n} * abi::kPageBytes; };
   write_card(page(abi::kCardPage), config);
-  write_empty_ring<abi::NetTxRing>(page(abi::kTxRingPage));
+  // The host is told of the guest's first transmission, unless it has begun to poll by then.
+  write_empty_ring<abi::NetTxRing>(page(abi::kTxRingPage))->indices.req_event = 1;
   post_receive_buffers(*write_empty_ring<abi::NetRxRing>(page(abi::kRxRingPage)), config.rx_posted);
 }
 

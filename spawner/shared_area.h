@@ -37,7 +37,9 @@ struct SharedAreaConfig {
 };
 
 /// Writes the card and both rings and posts the receive buffers. The buffers' own pages are not touched.
-/// Preconditions: `area` is page-aligned and abi::shared_pages(config.buffers) long; nobody else uses it yet.
+/// The receive ring does not ask for a notification at first: a guest looks at it before it waits for one, so
+/// the first frame costs no doorbell. Preconditions: `area` is page-aligned and has at least the pages before
+/// the first buffer; nobody else uses it yet.
 void lay_out_shared_area(std::span<std::byte> area, const SharedAreaConfig& config);
 
 /// The lines of CardPage::config. An error for a key or value that cannot stand in a line, or too much of it.

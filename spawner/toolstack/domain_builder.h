@@ -1,0 +1,101 @@
+// Builds PV domains of ours from a prepared image: one contiguous piece of memory where Xen has one, page
+// tables by template, the vif's memory granted and its event channel open before the first instruction.
+//
+//     build():  create ▸ vcpu ▸ memory limit ▸ memory ▸ event channel ▸ map, write, unmap ▸ pin ▸ context ▸
+//     grants
+//
+// Each step that takes something is an object that gives it back, so whatever fails, what was taken is
+// returned in reverse order. The domain is left paused; its vif is for backend/xen to connect.
+//
+// Threads: one thread at a time for all builders that share XenCalls. Ownership: a BuiltDomain is the domain:
+// when it goes, the domain is destroyed. XenCalls and the GuestTemplate must outlive what is built. Errors:
+// Result, nothing left behind; a domain id in use is not an error, the next lower one is tried. Source: Xen
+// public headers; Xen's own rules for PV start of day (docs/misc, xen/arch/x86/pv).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/abi/card.h"
+#include "spawner/toolstack/layout.h"
+#include "spawner/toolstack/page_tables.h"
+#include "spawner/toolstack/pv_image.h"
+#include "spawner/toolstack/xen_calls.h"
+
+namespace synfluid::spawner::toolstack {
+
+/// Everything about a service's guests that is the same for all of them.
+struct GuestTemplate {
+  PvImage image;
+  GuestLayout layout;
+  PageTableTemplate page_tables;
+  abi::ServiceKind service = abi::ServiceKind::kResponder;
+  std::string card_config;
+  std::vector<uint32_t> mapped_pfns;  ///< the pages that the builder writes, ascending
+};
+
+/// Errors are the operator's: `name` is what he called the image.
+Result<GuestTemplate> make_guest_template(std::span<const std::byte> elf, std::string_view name,
+                                          uint64_t memory_bytes, uint32_t buffers);
+
+/// What only this guest has.
+struct GuestIdentity {
+  uint32_t generation = 0;
+  std::array<uint64_t, 4> entropy = {};
+};
+
+/// A domain that is destroyed with its owner.
+class OwnedDomain {
+ public:
+  OwnedDomain(XenCalls& xen, DomId domid) : xen_(&xen), domid_(domid) {}
+  OwnedDomain(OwnedDomain&& other) noexcept
+      : xen_(std::exchange(other.xen_, nullptr)), domid_(other.domid_) {}
+  OwnedDomain& operator=(OwnedDomain&& other) noexcept {
+    std::swap(xen_, other.xen_);
+    std::swap(domid_, other.domid_);
+    return *this;
+  }
+  ~OwnedDomain() {
+    // Xen refuses only what is no domain any more.
+    if (xen_ != nullptr) static_cast<void>(xen_->destroy_domain(domid_));
+  }
+  DomId id() const { return domid_; }
+
+ private:
+  XenCalls* xen_;
+  DomId domid_;
+};
+
+struct BuiltDomain {
+  OwnedDomain domain;
+  EventPort event_port;  ///< the guest's end, for us to bind
+};
+
+/// Marks a domain as ours, whatever run of the gateway made it.
+DomainHandle handle_of(uint32_t generation);
+bool is_ours(const DomainHandle& handle);
+uint32_t generation_of(const DomainHandle& handle);
+
+class DomainBuilder {
+ public:
+  explicit DomainBuilder(XenCalls& xen) : xen_(xen) {}
+
+  Result<BuiltDomain> build(const GuestTemplate& guest, const GuestIdentity& identity);
+
+ private:
+  Result<OwnedDomain> create(const DomainHandle& handle);
+  Result<std::vector<uint64_t>> populate(DomId domid, uint32_t pages);
+  Status populate_piece(DomId domid, uint32_t pfn, unsigned order, std::vector<uint64_t>& frames);
+  Status write_memory(DomId domid, const GuestTemplate& guest, const GuestIdentity& identity, EventPort port,
+                      std::span<const uint64_t> frames);
+  Status seed_grants(DomId domid, const GuestLayout& layout, std::span<const uint64_t> frames);
+
+  XenCalls& xen_;
+  uint16_t next_id_ = 0;
+  std::vector<uint64_t> map_list_;
+};
+
+}  // namespace synfluid::spawner::toolstack

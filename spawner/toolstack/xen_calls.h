@@ -1,0 +1,93 @@
+// What the toolstack asks of Xen, and nothing more: one call here is one step that may fail.
+//
+// LibXenCalls is the real one; tests use a fake that tracks what is held, and FailingXenCalls fails the n-th
+// call of either. The domain builder sees only this interface.
+//
+// Threads: one thread at a time. Ownership: what create_domain(), map_frames() and map_grant_table() give
+// must be given back by destroy_domain(), unmap_frames() and unmap_grant_table(); domain_builder.h wraps them
+// so that they are. Event channels, grants and memory of a domain go with the domain. Units: machine frames
+// and pages of 4 KiB. Errors: kConflict for a domain id in use, kNoMemory, kExhausted, kPermission,
+// kUnavailable; each names its call.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/strong_id.h"
+
+namespace synfluid::spawner::toolstack {
+
+/// Xen keeps 16 bytes for the toolstack with every domain.
+using DomainHandle = std::array<uint8_t, 16>;
+
+struct VcpuStart {
+  uint64_t entry = 0;
+  uint64_t l4_frame = 0;
+  uint64_t start_info = 0;  ///< its address, for %rsi
+};
+
+struct DomainInfo {
+  DomId domid = {};
+  DomainHandle handle = {};
+  bool dying = false;
+  bool shut_down = false;
+  bool crashed = false;  ///< shut down, and not of its own will
+  uint64_t pages = 0;
+};
+
+/// Entry 0 of a domain's grant table and how to give it back.
+struct GrantTable {
+  struct Entry {
+    uint16_t flags;
+    uint16_t domid;
+    uint32_t frame;
+  };
+  Entry* entries = nullptr;
+  void* resource = nullptr;
+};
+
+class XenCalls {
+ public:
+  virtual ~XenCalls() = default;
+
+  /// A paused, empty PV domain under this very id.
+  virtual Status create_domain(DomId domid, const DomainHandle& handle) = 0;
+  virtual Status destroy_domain(DomId domid) = 0;
+  virtual Status add_vcpu(DomId domid) = 0;
+  virtual Status limit_memory(DomId domid, uint64_t pages) = 0;
+
+  /// Gives the domain 2^order contiguous frames at page `pfn`; returns the first frame.
+  virtual Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) = 0;
+  virtual Result<uint64_t> shared_info_frame(DomId domid) = 0;
+
+  virtual Result<std::byte*> map_frames(DomId domid, std::span<const uint64_t> frames) = 0;
+  virtual void unmap_frames(std::byte* address, size_t pages) = 0;
+
+  virtual Status pin_l4(DomId domid, uint64_t frame) = 0;
+  virtual Status set_context(DomId domid, const VcpuStart& start) = 0;
+
+  virtual Result<GrantTable> map_grant_table(DomId domid) = 0;
+  virtual void unmap_grant_table(GrantTable table) = 0;
+
+  /// A port of the domain's that our own domain may bind.
+  virtual Result<EventPort> open_event_port(DomId domid) = 0;
+
+  virtual Status unpause(DomId domid) = 0;
+
+  /// Up to `max` domains from id `first` on, ascending.
+  virtual Result<std::vector<DomainInfo>> list_domains(DomId first, uint32_t max) = 0;
+
+  /// Bytes that Xen has not given to anybody.
+  virtual Result<uint64_t> free_memory() = 0;
+};
+
+/// Opens the libraries' handles. Errors: kUnavailable on a host without Xen, kPermission for others than
+/// root.
+Result<std::unique_ptr<XenCalls>> open_xen_calls();
+
+}  // namespace synfluid::spawner::toolstack
