@@ -73,6 +73,7 @@ std::string_view to_string(FlowState state) {
 /// Where a key belongs, and what to look for there.
 struct FlowTable::Probe {
   uint32_t home;
+  uint32_t step;
   uint16_t tag;
   uint16_t filter_class;
 };
@@ -88,7 +89,7 @@ Result<std::unique_ptr<FlowTable>> FlowTable::create(const Config& config, int64
 // A mapping starts all zero: every slot is free, no bucket is in the wheel.
 FlowTable::FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns)
     : buckets_(buckets),
-      window_(std::min(kWindow, buckets)),
+      step_mask_(buckets > kSteps ? kSteps - 1 : 0),
       tag_compare_(config.tag_compare),
       idle_ticks_(in_ticks(config)),
       hash_(config.secret),
@@ -105,6 +106,7 @@ FlowTable::Probe FlowTable::probe(const KeyWords& words) const noexcept {
   const uint32_t compact = words.is_compact() ? kCompactTag : 0;
   const uint32_t tag = (hash & (kCompactTag - 1)) | compact;
   return {.home = home,
+          .step = static_cast<uint32_t>(hash >> 19 & step_mask_) + 1,
           .tag = static_cast<uint16_t>(tag + (tag == 0)),
           .filter_class = static_cast<uint16_t>(hash >> 15 & 15)};
 }
@@ -121,13 +123,15 @@ bool FlowTable::holds(FlowIndex flow, const KeyWords& words) const noexcept {
 template <class Match>
 FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) const noexcept {
   uint32_t bucket = at.home;
-  for (uint32_t step = 0; step < window_; ++step, bucket = next_bucket(bucket)) {
+  for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const TagLine& line = tags_[bucket];
     for (uint32_t mask = Match::slots(line, at.tag); mask != 0; mask &= mask - 1) {
       const FlowIndex flow = bucket * kSlots + lowest_slot(mask);
       if (holds(flow, words)) return flow;
     }
     if (line.passed[at.filter_class] == 0) return kNoFlow;
+    bucket = behind(bucket, at.step);
+    if (bucket == at.home) return kNoFlow;
   }
   return kNoFlow;
 }
@@ -192,19 +196,23 @@ void FlowTable::lookup_burst(const FlowKey* keys, FlowIndex* out, size_t count) 
     out[rest[r]] = find_from_home<Match>(KeyWords::of(keys[rest[r]]), probes[rest[r]]);
 }
 
-/// In the first bucket with room, from home on.
+/// In the first bucket with room, from home on. A bucket that as many flows of a class have passed as it can
+/// count lets no more of them past, so that the counts are always exact.
 FlowIndex FlowTable::free_slot(const Probe& at) const noexcept {
   uint32_t bucket = at.home;
-  for (uint32_t step = 0; step < window_; ++step, bucket = next_bucket(bucket)) {
+  for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const uint32_t free = SimdMatch::slots(tags_[bucket], 0);
     if (free != 0) return bucket * kSlots + lowest_slot(free);
+    if (tags_[bucket].passed[at.filter_class] == kMostPassed) return kNoFlow;
+    bucket = behind(bucket, at.step);
+    if (bucket == at.home) return kNoFlow;
   }
   return kNoFlow;
 }
 
 /// Tells every bucket from home up to `end_bucket` that a flow went past, or (step -1) that it is gone.
 void FlowTable::count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept {
-  for (uint32_t bucket = at.home; bucket != end_bucket; bucket = next_bucket(bucket)) {
+  for (uint32_t bucket = at.home; bucket != end_bucket; bucket = behind(bucket, at.step)) {
     uint8_t& passed = tags_[bucket].passed[at.filter_class];
     passed = static_cast<uint8_t>(passed + step);
   }
@@ -314,8 +322,9 @@ size_t FlowTable::visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> ou
 FlowIndex FlowTable::eviction_candidate(const FlowKey& key, FlowState state) const noexcept {
   constexpr uint32_t kBucketsSearched = 2;
   FlowIndex oldest = kNoFlow;
-  uint32_t bucket = probe(KeyWords::of(key)).home;
-  for (uint32_t step = 0; step < std::min(kBucketsSearched, window_); ++step, bucket = next_bucket(bucket)) {
+  const Probe at = probe(KeyWords::of(key));
+  uint32_t bucket = at.home;
+  for (uint32_t steps = 0; steps < kBucketsSearched; ++steps, bucket = behind(bucket, at.step)) {
     for (uint32_t slot = 0; slot < kSlots; ++slot) {
       const FlowIndex flow = bucket * kSlots + slot;
       if (!contains(flow) || value(flow).state != state) continue;

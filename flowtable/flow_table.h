@@ -8,17 +8,19 @@
 //   home ─▶ │ tag × 24 (16 bit) │ passed×16 │          │ armed tick × 24      │ next prev at  │◀─▶ timing
 //   wheel home+1  ├───────────────────┼───────────┤          ├──────────────────────┼───────────────┤    of
 //   buckets
-//     …     │ …                 │           │          │                      │               │
-//   home+10 └─────┬─────────────┴───────────┘          └──────────────────────┴───────────────┘
+//   home   ─▶ │ …                 │           │          │                      │               │
+//   + step  └─────┬─────────────┴───────────┘          └──────────────────────┴───────────────┘
 //                 │ index = bucket · 24 + slot, until the flow is erased
 //   entries_      ▼ 32 bytes, two in a line                    heads_ (IPv6 only), 16 bytes
 //           ┌───────────┬────────────┬────────────┬───────┐          ┌──────────┬───────────┐
 //           │ low::tail │ high::tail │ ports,VLAN │ value │          │ low head │ high head │
 //           └───────────┴────────────┴────────────┴───────┘          └──────────┴───────────┘
 //
-// A flow lies in its home bucket, or in the first of the ten behind it that had room. passed[c] of a bucket
-// counts the flows of filter class c that went past it; so a look-up ends at the home line unless something
-// of the same class went past. A miss (every SYN) touches one line; a hit touches two, IPv6 three.
+// A flow lies in its home bucket or, if that had no room, in the first with room of home + step, home + 2 ·
+// step… (kWindow buckets at most, each flow with a step of its own, so that full buckets do not spill into
+// the same neighbours). passed[c] of a bucket counts the flows of filter class c that went past it; a look-up
+// ends at the first bucket that none of its class has passed: nearly always at home. A miss (every SYN)
+// touches one line; a hit touches two, IPv6 three.
 //
 // Timers are lazy: touch() writes the tick into the entry, which the look-up has just brought into the cache,
 // and nothing else. Of each bucket only the earliest deadline hangs in the wheel. When it comes, the slots
@@ -152,7 +154,10 @@ class FlowTable {
   FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns);
 
   Probe probe(const KeyWords& words) const noexcept;
-  uint32_t next_bucket(uint32_t bucket) const noexcept { return bucket + 1 == buckets_ ? 0 : bucket + 1; }
+  uint32_t behind(uint32_t bucket, uint32_t step) const noexcept {
+    bucket += step;
+    return bucket >= buckets_ ? bucket - buckets_ : bucket;
+  }
   bool holds(FlowIndex flow, const KeyWords& words) const noexcept;
   KeyWords words(FlowIndex flow) const noexcept;
   template <class Match>
@@ -167,7 +172,7 @@ class FlowTable {
 
   // Constant after construction.
   const uint32_t buckets_;
-  const uint32_t window_;
+  const uint32_t step_mask_;
   const TagCompare tag_compare_;
   const std::array<uint16_t, kStates> idle_ticks_;
   const FlowHash hash_;

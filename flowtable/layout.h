@@ -15,9 +15,13 @@ namespace synfluid::flowtable {
 /// Flows in a bucket: three SSE registers of tags, and the rest of the line for the filter.
 inline constexpr uint32_t kSlots = 24;
 
-/// Buckets in which a flow may lie: its home and those behind it. (kWindow - 1) * kSlots <= 255, so a
-/// counter of TagLine::passed cannot overflow whatever the keys are.
-inline constexpr uint32_t kWindow = 11;
+/// Buckets in which a flow may lie. With 32 the first refusal comes at 94% load or later (README.md), with 16
+/// at 90%, and with fewer sooner; it costs only those who go there.
+inline constexpr uint32_t kWindow = 32;
+
+/// Different steps from one such bucket to the next: enough to part the ways of those who share a home, and
+/// few enough that the lines lie within a page or two.
+inline constexpr uint32_t kSteps = 64;
 
 inline constexpr size_t kLine = 64;
 
@@ -45,11 +49,12 @@ inline constexpr uint8_t kOpenedByHigh = 0x01;
 }  // namespace flow_flag
 
 /// One line per bucket that answers most look-ups. Tag 0 is a free slot. passed[c] counts the flows of filter
-/// class c whose home is this bucket or one before it, and which lie behind it.
+/// class c that went past this bucket because it had no room.
 struct alignas(kLine) TagLine {
   std::array<uint16_t, kSlots> tags;
   std::array<uint8_t, 16> passed;
 };
+inline constexpr uint8_t kMostPassed = 255;
 
 /// A flow: the key's lower address halves, ports and VLAN tags, then its value. Two in a line. The upper
 /// halves are zero for IPv4, and then they are not looked at: the tag says so.
@@ -75,7 +80,6 @@ struct alignas(kLine) TimerLine {
 
 static_assert(sizeof(TagLine) == kLine && sizeof(TimerLine) == kLine);
 static_assert(sizeof(FlowValue) == 8 && sizeof(Entry) == 32 && sizeof(KeyHead) == 16);
-static_assert((kWindow - 1) * kSlots <= 255);
 
 /// A FlowKey as the table sees it: five words.
 struct KeyWords {

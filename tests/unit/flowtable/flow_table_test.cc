@@ -103,7 +103,7 @@ TEST(FlowTable, FillsEverySlotOfASmallTableThenRefusesAndCounts) {
 }
 
 TEST(FlowTable, FillsToNinetyPercentWithoutARefusal) {
-  auto table = make_table(240'000);
+  auto table = make_table(1'200'000);
   const uint64_t wanted = uint64_t{table->capacity()} * 90 / 100;
   for (uint64_t i = 0; i < wanted; ++i) table->insert(key_of(i), {}, 0);
   EXPECT_EQ(table->size(), wanted);
