@@ -16,10 +16,16 @@ class Channel {
   }
   Channel(Channel&& other) noexcept
       : doorbells_(std::exchange(other.doorbells_, nullptr)), local_(other.local_) {}
-  Channel& operator=(Channel&&) = delete;
+  Channel& operator=(Channel&& other) noexcept {
+    std::swap(doorbells_, other.doorbells_);
+    std::swap(local_, other.local_);
+    return *this;
+  }
   ~Channel() {
     if (doorbells_ != nullptr) doorbells_->unbind(local_);
   }
+  void rename(DoorbellToken token) const noexcept { doorbells_->rename(local_, token); }
+  bool is_in(const XenDoorbells& doorbells) const noexcept { return doorbells_ == &doorbells; }
   void notify() const noexcept { doorbells_->notify(local_); }
 
  private:

@@ -1,6 +1,7 @@
 #include <array>
 #include <cassert>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "backend/xen/channel.h"
@@ -13,9 +14,11 @@ namespace {
 
 constexpr uint32_t kMaxPages = abi::shared_pages(abi::kMaxBuffers);
 
-class SeededLink final : public GuestLink {
+class MappedSeededLink final : public SeededLink {
  public:
-  SeededLink(GrantMap area, Channel channel) : area_(std::move(area)), channel_(std::move(channel)) {
+  MappedSeededLink(GrantMap area, Channel channel, const SeededLinkConfig& config)
+      : config_(config), area_(std::move(area)) {
+    channel_.emplace(std::move(channel));
     const auto bytes = area_.bytes();
     for (size_t at = 0; at < bytes.size(); at += abi::kPageBytes) pages_.push_back(bytes.data() + at);
   }
@@ -33,19 +36,34 @@ class SeededLink final : public GuestLink {
   void copy(std::span<GrantCopy> batch) noexcept override {
     for (GrantCopy& piece : batch) piece.status = abi::kRspError;
   }
-  void notify() noexcept override { channel_.notify(); }
+  void notify() noexcept override {
+    if (channel_) channel_->notify();
+  }
+
+  Status set_doorbell(XenDoorbells& doorbells, DoorbellToken token) override {
+    if (channel_ && channel_->is_in(doorbells)) {
+      channel_->rename(token);
+      return {};
+    }
+    channel_.reset();  // the guest's port is open to us again only when our old end is closed
+    auto channel = Channel::bind(doorbells, config_.domid, config_.guest_port, token);
+    if (!channel) return channel.error();
+    channel_.emplace(std::move(*channel));
+    return {};
+  }
 
  private:
+  SeededLinkConfig config_;
   // The channel goes first: nothing rings for pages that are gone.
   GrantMap area_;
-  Channel channel_;
+  std::optional<Channel> channel_;
   std::vector<std::byte*> pages_;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<GuestLink>> connect_seeded(GrantMapper& mapper, XenDoorbells& doorbells,
-                                                  const SeededLinkConfig& config) {
+Result<std::unique_ptr<SeededLink>> connect_seeded(GrantMapper& mapper, XenDoorbells& doorbells,
+                                                   const SeededLinkConfig& config) {
   assert(config.pages > abi::kFirstBufferPage && config.pages <= kMaxPages);
   auto shard = mapper.shard();
   if (!shard) return shard.error();
@@ -56,7 +74,8 @@ Result<std::unique_ptr<GuestLink>> connect_seeded(GrantMapper& mapper, XenDoorbe
   if (!area) return area.error();
   auto channel = Channel::bind(doorbells, config.domid, config.guest_port, config.token);
   if (!channel) return channel.error();
-  return std::unique_ptr<GuestLink>(std::make_unique<SeededLink>(std::move(*area), std::move(*channel)));
+  return std::unique_ptr<SeededLink>(
+      std::make_unique<MappedSeededLink>(std::move(*area), std::move(*channel), config));
 }
 
 }  // namespace synfluid::backend::xen

@@ -64,6 +64,10 @@ void XenDoorbells::unbind(EventPort local) noexcept {
   xenevtchn_unbind(handle_, local.value());
 }
 
+void XenDoorbells::rename(EventPort local, DoorbellToken token) noexcept {
+  tokens_[local.value()].store(token, std::memory_order_release);
+}
+
 void XenDoorbells::notify(EventPort local) noexcept {
   xenevtchn_notify(handle_, local.value());
 }

@@ -32,6 +32,8 @@ class XenDoorbells final : public DoorbellSet {
   /// Connects a port that `domid` left open to us. Returns our end.
   Result<EventPort> bind(DomId domid, EventPort remote, DoorbellToken token);
   void unbind(EventPort local) noexcept;
+  /// The port rings under another token from now on.
+  void rename(EventPort local, DoorbellToken token) noexcept;
   void notify(EventPort local) noexcept;
 
   int fd() const noexcept override;

@@ -28,8 +28,15 @@ struct SeededLinkConfig {
   DoorbellToken token = 0;
 };
 
-Result<std::unique_ptr<GuestLink>> connect_seeded(GrantMapper& mapper, XenDoorbells& doorbells,
-                                                  const SeededLinkConfig& config);
+/// A link whose doorbell can still be moved, as long as no worker has it.
+class SeededLink : public GuestLink {
+ public:
+  /// Rings for `token` in `doorbells` from now on. On failure the link has no doorbell: it is of no more use.
+  virtual Status set_doorbell(XenDoorbells& doorbells, DoorbellToken token) = 0;
+};
+
+Result<std::unique_ptr<SeededLink>> connect_seeded(GrantMapper& mapper, XenDoorbells& doorbells,
+                                                   const SeededLinkConfig& config);
 
 struct ForeignLinkConfig {
   DomId domid = {};

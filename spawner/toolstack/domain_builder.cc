@@ -148,7 +148,8 @@ Result<BuiltDomain> DomainBuilder::build(const GuestTemplate& guest, const Guest
                         .start_info = layout.address_of(layout.boot_info_pfn)};
   if (auto status = xen_.set_context(id, start); !status) return status.error();
   if (auto status = seed_grants(id, layout, *frames); !status) return status.error();
-  return BuiltDomain{.domain = std::move(*domain), .event_port = *port};
+  return BuiltDomain{
+      .domain = std::move(*domain), .event_port = *port, .card_frame = (*frames)[layout.shared_area_pfn]};
 }
 
 Result<OwnedDomain> DomainBuilder::create(const DomainHandle& handle) {

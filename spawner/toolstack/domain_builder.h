@@ -71,7 +71,8 @@ class OwnedDomain {
 
 struct BuiltDomain {
   OwnedDomain domain;
-  EventPort event_port;  ///< the guest's end, for us to bind
+  EventPort event_port;     ///< the guest's end, for us to bind
+  uint64_t card_frame = 0;  ///< to read its last words when it has died
 };
 
 /// Marks a domain as ours, whatever run of the gateway made it.

@@ -1,0 +1,186 @@
+#include "spawner/xen/xen_hypervisor.h"
+
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+
+#include "backend/xen/grant_mapper.h"
+#include "backend/xen/xen_doorbells.h"
+#include "backend/xen/xen_link.h"
+#include "base/unique_fd.h"
+#include "guest/images.h"
+#include "spawner/shared_area.h"
+#include "spawner/toolstack/domain_builder.h"
+#include "spawner/xen/domain_watch.h"
+#include "spawner/xen/entropy.h"
+
+namespace synfluid::spawner {
+
+namespace {
+
+using backend::xen::GrantMapper;
+using backend::xen::SeededLink;
+using backend::xen::XenDoorbells;
+using toolstack::BuiltDomain;
+using toolstack::DomainBuilder;
+using toolstack::GuestTemplate;
+using toolstack::XenCalls;
+using xen::DomainWatch;
+
+/// Two gateways would sweep each other's guests away.
+constexpr char kLockPath[] = "/run/synfluid-xen.lock";
+constexpr uint64_t kUsualMemoryBytes = 512 << 10;
+constexpr uint32_t kListDomains = 1024;
+
+class XenImage final : public PreparedImage {
+ public:
+  explicit XenImage(GuestTemplate guest) : guest_(std::move(guest)) {}
+  const GuestTemplate& guest() const { return guest_; }
+
+ private:
+  GuestTemplate guest_;
+};
+
+class XenVm final : public Vm {
+ public:
+  XenVm(VmId id, BuiltDomain built, std::unique_ptr<SeededLink> link, XenCalls& xen, DomainWatch& watch,
+        std::vector<std::unique_ptr<XenDoorbells>>& doorbells)
+      : id_(id),
+        built_(std::move(built)),
+        link_(std::move(link)),
+        xen_(xen),
+        watch_(watch),
+        doorbells_(doorbells) {
+    watch_.add(id_, built_.card_frame);
+  }
+  ~XenVm() override { watch_.remove(id_); }
+
+  VmId id() const override { return id_; }
+  Status start() override { return xen_.unpause(id_.domid); }
+  Status set_doorbell(WorkerId worker, backend::DoorbellToken doorbell) override {
+    return link_->set_doorbell(*doorbells_.at(worker.value()), doorbell);
+  }
+  std::unique_ptr<backend::GuestLink> take_link() override { return std::move(link_); }
+  bool link_ready() const override { return link_ != nullptr; }
+
+ private:
+  // The link goes before the domain: Xen keeps a domain whose pages are mapped.
+  VmId id_;
+  BuiltDomain built_;
+  std::unique_ptr<SeededLink> link_;
+  XenCalls& xen_;
+  DomainWatch& watch_;
+  std::vector<std::unique_ptr<XenDoorbells>>& doorbells_;
+};
+
+class XenHypervisor final : public Hypervisor {
+ public:
+  XenHypervisor(UniqueFd lock, std::unique_ptr<XenCalls> xen, DomainWatch watch,
+                std::vector<std::unique_ptr<XenDoorbells>> doorbells)
+      : lock_(std::move(lock)),
+        xen_(std::move(xen)),
+        watch_(std::move(watch)),
+        doorbells_(std::move(doorbells)),
+        builder_(*xen_) {}
+
+  std::string_view name() const override { return "xen"; }
+
+  Result<std::unique_ptr<PreparedImage>> prepare(const ImageSpec& spec) override {
+    auto kind = builtin_service(spec.image);
+    if (!kind) return kind.error();
+    if (!*kind) return prepare_foreign(spec);
+    auto card_config = make_card_config(spec.config);
+    if (!card_config) return card_config.error().within(fmt::format("service '{}'", spec.service));
+    const uint64_t memory = spec.memory_bytes != 0 ? spec.memory_bytes : kUsualMemoryBytes;
+    auto guest = toolstack::make_guest_template(guest::xen_image(), spec.image, memory, 0);
+    if (!guest) return guest.error();
+    guest->service = **kind;
+    guest->card_config = std::move(*card_config);
+    return std::unique_ptr<PreparedImage>(std::make_unique<XenImage>(std::move(*guest)));
+  }
+
+  Result<std::unique_ptr<Vm>> create(const PreparedImage& image, const VmConfig& config) override {
+    const GuestTemplate& guest = static_cast<const XenImage&>(image).guest();
+    auto built = builder_.build(guest, {.generation = config.generation, .entropy = entropy_.take()});
+    if (!built) return built.error();
+    const VmId id{built->domain.id(), config.generation};
+    auto link = backend::xen::connect_seeded(grants_, *doorbells_.at(config.worker.value()),
+                                             {.domid = id.domid,
+                                              .guest_port = built->event_port,
+                                              .pages = guest.layout.shared_area_pages,
+                                              .token = config.doorbell});
+    if (!link) return link.error();
+    return std::unique_ptr<Vm>(
+        std::make_unique<XenVm>(id, std::move(*built), std::move(*link), *xen_, watch_, doorbells_));
+  }
+
+  backend::DoorbellSet& doorbells(WorkerId worker) override { return *doorbells_.at(worker.value()); }
+  int event_fd() const override { return watch_.fd(); }
+  std::optional<VmEvent> next_event() override { return watch_.next(); }
+  Result<uint64_t> memory_left() override { return xen_->free_memory(); }
+
+  Result<uint32_t> sweep() override {
+    uint32_t found = 0;
+    DomId first(1);
+    for (;;) {
+      auto domains = xen_->list_domains(first, kListDomains);
+      if (!domains) return domains.error();
+      for (const toolstack::DomainInfo& domain : *domains) {
+        if (!toolstack::is_ours(domain.handle) || domain.dying) continue;
+        if (auto status = xen_->destroy_domain(domain.domid); !status) return status.error();
+        ++found;
+      }
+      if (domains->size() < kListDomains) return found;
+      first = DomId(static_cast<uint16_t>(domains->back().domid.value() + 1));
+    }
+  }
+
+ private:
+  static Result<std::unique_ptr<PreparedImage>> prepare_foreign(const ImageSpec& spec) {
+    return Error(ErrorCode::kInvalidArgument,
+                 fmt::format("image '{}': only built-in images can be run", spec.image));
+  }
+
+  UniqueFd lock_;
+  std::unique_ptr<XenCalls> xen_;
+  DomainWatch watch_;
+  std::vector<std::unique_ptr<XenDoorbells>> doorbells_;
+  DomainBuilder builder_;
+  GrantMapper grants_;
+  xen::EntropyPool entropy_;
+};
+
+Result<UniqueFd> take_lock() {
+  UniqueFd lock(::open(kLockPath, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock) return Error::from_errno(errno, kLockPath);
+  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    return Error(ErrorCode::kConflict, fmt::format("{}: another gateway runs guests on this host", kLockPath),
+                 errno);
+  }
+  return lock;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Hypervisor>> open_xen_hypervisor(const XenHypervisorConfig& config) {
+  auto xen = toolstack::open_xen_calls();
+  if (!xen) return xen.error();
+  auto lock = take_lock();
+  if (!lock) return lock.error();
+  auto watch = DomainWatch::create(**xen);
+  if (!watch) return watch.error();
+  std::vector<std::unique_ptr<XenDoorbells>> doorbells;
+  for (uint16_t i = 0; i < config.workers; ++i) {
+    auto set = XenDoorbells::create();
+    if (!set) return set.error();
+    doorbells.push_back(std::move(*set));
+  }
+  return std::unique_ptr<Hypervisor>(std::make_unique<XenHypervisor>(
+      std::move(*lock), std::move(*xen), std::move(*watch), std::move(doorbells)));
+}
+
+}  // namespace synfluid::spawner

@@ -1,0 +1,22 @@
+// The hypervisor waist on Xen. No Xen header is needed to include this one.
+//
+// Threads: as hypervisor.h says; open_xen_hypervisor() belongs to the spawner's thread or comes before it.
+// Ownership: the hypervisor outlives its images, its guests and their links. Errors: kUnavailable on a host
+// without Xen, kPermission for others than root, kConflict when another gateway runs guests on this host.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/result.h"
+#include "spawner/hypervisor.h"
+
+namespace synfluid::spawner {
+
+struct XenHypervisorConfig {
+  uint16_t workers = 1;  ///< doorbells() is valid for worker ids below this
+};
+
+Result<std::unique_ptr<Hypervisor>> open_xen_hypervisor(const XenHypervisorConfig& config);
+
+}  // namespace synfluid::spawner
