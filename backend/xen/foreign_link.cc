@@ -2,9 +2,8 @@
 #include <array>
 #include <optional>
 
-#include <xengnttab.h>
-
 #include "backend/xen/channel.h"
+#include "backend/xen/libxen.h"
 #include "backend/xen/persistent_pages.h"
 #include "backend/xen/xen_link.h"
 #include "base/abi/netif.h"

@@ -5,8 +5,8 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <xengnttab.h>
 
+#include "backend/xen/libxen.h"
 #include "backend/xen/quiet_logger.h"
 #include "base/abi/netif.h"
 

@@ -3,7 +3,13 @@
 // Threads: the logger has no state. Ownership: static.
 #pragma once
 
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+extern "C" {
 #include <xentoollog.h>
+}
 
 namespace synfluid::backend::xen {
 

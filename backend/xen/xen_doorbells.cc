@@ -7,8 +7,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
-#include <xenevtchn.h>
 
+#include "backend/xen/libxen.h"
 #include "backend/xen/quiet_logger.h"
 
 namespace synfluid::backend::xen {

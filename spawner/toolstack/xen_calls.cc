@@ -6,10 +6,9 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <xenctrl.h>
-#include <xenforeignmemory.h>
 
 #include "backend/xen/quiet_logger.h"
+#include "spawner/toolstack/libxenctrl.h"
 
 namespace synfluid::spawner::toolstack {
 
