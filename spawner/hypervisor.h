@@ -36,7 +36,7 @@ struct ImageSpec {
   std::string service;  ///< names the guests of this service to people: "<service>-<domid>"
   std::string image;    ///< "builtin:responder", "builtin:passthrough", "builtin:firewall", or a path
   uint64_t memory_bytes = 0;
-  std::vector<std::pair<std::string, std::string>> config;
+  std::vector<std::pair<std::string, std::string>> config = {};
 };
 
 /// Whatever a hypervisor keeps per service so that creating a guest is quick. Outlives its guests.
@@ -49,7 +49,7 @@ class PreparedImage {
 struct VmConfig {
   std::string name;
   uint32_t generation = 0;
-  WorkerId worker;                      ///< whose DoorbellSet the vif's doorbell goes to
+  WorkerId worker = {};                 ///< whose DoorbellSet the vif's doorbell goes to
   backend::DoorbellToken doorbell = 0;  ///< as the worker will know the vif
 };
 

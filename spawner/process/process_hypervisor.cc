@@ -1,0 +1,428 @@
+#include "spawner/process/process_hypervisor.h"
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <unordered_map>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "backend/process/process_link.h"
+#include "backend/process/shared_memory.h"
+#include "guest/images.h"
+#include "spawner/process/domain_ids.h"
+#include "spawner/process/zygote_client.h"
+#include "spawner/shared_area.h"
+#include "spawner/wake_event.h"
+
+namespace synfluid::spawner {
+namespace {
+
+namespace zygote = guest::process;
+
+constexpr uint64_t kMinMemoryBytes = 160 * 1024;
+/// What the kernel keeps for a process beside its memory: stack, page tables, task, descriptors.
+constexpr uint64_t kProcessOverheadBytes = 96 * 1024;
+/// Of the buffers; the others are the guest's to transmit from.
+constexpr uint32_t kPostedPart = 2;
+
+struct ProcessImage final : PreparedImage {
+  abi::ServiceKind service = abi::ServiceKind::kResponder;
+  std::string name;
+  std::string card_config;
+  uint32_t buffers = 0;
+  uint64_t own_bytes = 0;
+
+  size_t area_bytes() const { return size_t{abi::shared_pages(buffers)} * abi::kPageBytes; }
+  uint64_t cost_bytes() const { return area_bytes() + own_bytes + kProcessOverheadBytes; }
+};
+
+/// How far a guest has come, as the zygote tells it.
+struct Guest {
+  VmId id;
+  uint64_t cost_bytes = 0;
+  int32_t pid = 0;      // in the zygote's namespace; 0 until it is spawned
+  UniqueFd pidfd;       // from then on
+  bool doomed = false;  // its Vm is gone: no event, and it is killed as soon as it is there
+};
+
+uint64_t available_memory() {
+  std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/proc/meminfo", "re"), &std::fclose);
+  char line[128];
+  while (file && std::fgets(line, sizeof line, file.get()) != nullptr) {
+    unsigned long long kib = 0;
+    if (std::sscanf(line, "MemAvailable: %llu kB", &kib) == 1) return uint64_t{kib} * 1024;
+  }
+  return 0;
+}
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::string describe_end(int status) {
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+    return "it made a system call that its sandbox forbids";
+  if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));
+  switch (WEXITSTATUS(status)) {
+    case zygote::kExitHalted:
+      return "it halted";
+    case zygote::kExitNoArea:
+      return "it found no card to its liking";
+    case zygote::kExitNoSeal:
+      return "its sandbox could not be closed";
+    default:
+      return fmt::format("exit status {}", WEXITSTATUS(status));
+  }
+}
+
+class ProcessHypervisor final : public Hypervisor {
+ public:
+  static Result<std::unique_ptr<ProcessHypervisor>> make(const ProcessHypervisorConfig& config);
+  ~ProcessHypervisor() override = default;
+
+  std::string_view name() const override { return "process"; }
+  Result<std::unique_ptr<PreparedImage>> prepare(const ImageSpec& spec) override;
+  Result<std::unique_ptr<Vm>> create(const PreparedImage& image, const VmConfig& config) override;
+  backend::DoorbellSet& doorbells(WorkerId worker) override { return *doorbells_[worker.value()]; }
+  int event_fd() const override { return epoll_.get(); }
+  std::optional<VmEvent> next_event() override;
+  Result<uint64_t> memory_left() override;
+  Result<uint32_t> sweep() override { return 0u; }
+
+  backend::ProcessDoorbells& process_doorbells(WorkerId worker) { return *doorbells_[worker.value()]; }
+  void destroy(uint64_t cookie);
+
+ private:
+  explicit ProcessHypervisor(uint64_t memory_limit) : memory_limit_(memory_limit) {}
+
+  Status start_zygote();
+  Status watch(int fd);
+  Status ask_zygote(const zygote::ZygoteRequest& request, const std::array<int, zygote::kZygoteFds>& fds);
+  Status check_memory(const ProcessImage& image) const;
+  void pump();
+  void hear(ZygoteMessage message);
+  void spawned(ZygoteMessage& message);
+  void ended(uint64_t cookie, VmEvent::Kind kind, std::string detail);
+  void zygote_died();
+  void push(VmEvent event);
+
+  const uint64_t memory_limit_;
+  uint64_t committed_ = 0;
+  std::vector<std::unique_ptr<backend::ProcessDoorbells>> doorbells_;
+  UniqueFd epoll_;
+  std::unique_ptr<WakeEvent> events_waiting_;
+  std::deque<VmEvent> events_;
+  DomainIds domids_;
+  uint64_t next_cookie_ = 1;
+  std::unordered_map<uint64_t, Guest> guests_;     // by cookie
+  std::unordered_map<int32_t, uint64_t> cookies_;  // by pid in the zygote's namespace
+  std::unique_ptr<ZygoteClient> zygote_;
+};
+
+class ProcessVm final : public Vm {
+ public:
+  struct Parts {
+    uint64_t cookie;
+    VmId id;
+    WorkerId worker;
+    backend::DoorbellToken doorbell;
+    backend::SharedMemory area;
+    UniqueFd to_guest;
+    UniqueFd from_guest;
+    UniqueFd gate;
+  };
+
+  ProcessVm(ProcessHypervisor& hypervisor, Parts parts) : hypervisor_(hypervisor), parts_(std::move(parts)) {}
+  ~ProcessVm() override { hypervisor_.destroy(parts_.cookie); }
+  ProcessVm(const ProcessVm&) = delete;
+  ProcessVm& operator=(const ProcessVm&) = delete;
+
+  VmId id() const override { return parts_.id; }
+
+  /// A paused guest waits for the first ring of its doorbell.
+  Status start() override {
+    const uint64_t ring = 1;
+    if (!parts_.gate || ::write(parts_.gate.get(), &ring, sizeof ring) != sizeof ring)
+      return Error::from_errno(parts_.gate ? errno : EALREADY, "starting a guest process");
+    parts_.gate.reset();
+    return {};
+  }
+
+  Status set_doorbell(WorkerId worker, backend::DoorbellToken doorbell) override {
+    parts_.worker = worker;
+    parts_.doorbell = doorbell;
+    return {};
+  }
+
+  std::unique_ptr<backend::GuestLink> take_link() override {
+    if (!link_ready()) return nullptr;
+    Result<std::unique_ptr<backend::GuestLink>> link =
+        backend::make_process_link({.area = std::move(parts_.area),
+                                    .to_guest = std::move(parts_.to_guest),
+                                    .from_guest = std::move(parts_.from_guest),
+                                    .token = parts_.doorbell},
+                                   hypervisor_.process_doorbells(parts_.worker));
+    return link ? std::move(*link) : nullptr;
+  }
+
+  bool link_ready() const override { return static_cast<bool>(parts_.from_guest); }
+
+ private:
+  ProcessHypervisor& hypervisor_;
+  Parts parts_;
+};
+
+Result<std::unique_ptr<ProcessHypervisor>> ProcessHypervisor::make(const ProcessHypervisorConfig& config) {
+  raise_descriptor_limit();
+  const uint64_t limit = config.memory_limit_bytes != 0 ? config.memory_limit_bytes : available_memory();
+  std::unique_ptr<ProcessHypervisor> made(new ProcessHypervisor(limit));
+  for (uint16_t i = 0; i < config.workers; ++i) {
+    Result<std::unique_ptr<backend::ProcessDoorbells>> set = backend::ProcessDoorbells::create();
+    if (!set) return set.error();
+    made->doorbells_.push_back(std::move(*set));
+  }
+  Result<std::unique_ptr<WakeEvent>> waiting = WakeEvent::create();
+  if (!waiting) return waiting.error();
+  made->events_waiting_ = std::move(*waiting);
+  made->epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!made->epoll_) return Error::from_errno(errno, "an epoll set for guest processes");
+  if (const Status watched = made->watch(made->events_waiting_->fd()); !watched) return watched.error();
+  if (const Status started = made->start_zygote(); !started) return started.error();
+  return made;
+}
+
+Status ProcessHypervisor::watch(int fd) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = fd;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0) return {};
+  return Error::from_errno(errno, "watching the guest processes");
+}
+
+Status ProcessHypervisor::start_zygote() {
+  Result<std::unique_ptr<ZygoteClient>> zygote = ZygoteClient::launch(guest::process_image());
+  if (!zygote) return zygote.error();
+  if (Status watched = watch((*zygote)->fd()); !watched) return watched;
+  zygote_ = std::move(*zygote);
+  return {};
+}
+
+Result<std::unique_ptr<PreparedImage>> ProcessHypervisor::prepare(const ImageSpec& spec) {
+  const Result<std::optional<abi::ServiceKind>> kind = builtin_service(spec.image);
+  if (!kind) return kind.error();
+  if (!*kind)
+    return Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("image '{}' needs Xen: the process hypervisor runs built-in images only", spec.image));
+  Result<std::string> card_config = make_card_config(spec.config);
+  if (!card_config) return card_config.error();
+  if (spec.memory_bytes < kMinMemoryBytes)
+    return Error(ErrorCode::kInvalidArgument,
+                 fmt::format("memory of {} bytes is too little for a guest process, which needs {}",
+                             spec.memory_bytes, kMinMemoryBytes));
+  auto image = std::make_unique<ProcessImage>();
+  image->service = **kind;
+  image->name = spec.service;
+  image->card_config = std::move(*card_config);
+  const uint64_t area_pages = spec.memory_bytes / 2 / abi::kPageBytes;
+  image->buffers =
+      static_cast<uint32_t>(std::min<uint64_t>(area_pages - abi::kFirstBufferPage, abi::kMaxBuffers));
+  image->own_bytes = std::min(spec.memory_bytes - image->area_bytes(), zygote::kMaxGuestMemory);
+  return std::unique_ptr<PreparedImage>(std::move(image));
+}
+
+Status ProcessHypervisor::check_memory(const ProcessImage& image) const {
+  if (committed_ + image.cost_bytes() <= memory_limit_) return {};
+  return Error(ErrorCode::kNoMemory,
+               fmt::format("no memory for another guest process: {} of {} MiB are taken, it needs {} KiB",
+                           committed_ >> 20, memory_limit_ >> 20, image.cost_bytes() >> 10));
+}
+
+Result<std::unique_ptr<Vm>> ProcessHypervisor::create(const PreparedImage& prepared, const VmConfig& config) {
+  const auto& image = static_cast<const ProcessImage&>(prepared);
+  if (const Status fits = check_memory(image); !fits) return fits.error();
+  if (!zygote_)
+    if (const Status started = start_zygote(); !started) return started.error();
+
+  Result<backend::SharedMemory> area = backend::SharedMemory::create("synfluid-vif", image.area_bytes());
+  if (!area) return area.error();
+  Result<UniqueFd> to_guest = backend::make_doorbell_fd();
+  if (!to_guest) return to_guest.error();
+  Result<UniqueFd> from_guest = backend::make_doorbell_fd();
+  if (!from_guest) return from_guest.error();
+  UniqueFd gate(::fcntl(to_guest->get(), F_DUPFD_CLOEXEC, 0));
+  if (!gate) return Error::from_errno(errno, "a doorbell for a guest process");
+  std::array<uint64_t, 4> entropy{};
+  if (::getrandom(entropy.data(), sizeof entropy, 0) != sizeof entropy)
+    return Error::from_errno(errno, "entropy for a guest");
+  const std::optional<DomId> domid = domids_.take();
+  if (!domid) return Error(ErrorCode::kExhausted, "all domain ids are taken");
+
+  lay_out_shared_area(area->bytes(), {.domid = *domid,
+                                      .generation = config.generation,
+                                      .service = image.service,
+                                      .buffers = image.buffers,
+                                      .rx_posted = std::max(image.buffers / kPostedPart, 1u),
+                                      .mac = guest_mac(*domid, config.generation),
+                                      .entropy = entropy,
+                                      .card_config = image.card_config});
+  const uint64_t cookie = next_cookie_++;
+  zygote::ZygoteRequest request{
+      .cookie = cookie, .area_pages = abi::shared_pages(image.buffers), .memory_bytes = image.own_bytes};
+  const std::string name = fmt::format("{:.9}-{}", image.name, domid->value());
+  name.copy(request.name, sizeof request.name - 1);
+  if (const Status asked = ask_zygote(request, {area->fd(), to_guest->get(), from_guest->get()}); !asked) {
+    domids_.give_back(*domid);
+    return asked.error();
+  }
+  area->close_fd();
+  const VmId id{*domid, config.generation};
+  guests_.emplace(cookie, Guest{.id = id, .cost_bytes = image.cost_bytes(), .pid = 0, .pidfd = {}});
+  committed_ += image.cost_bytes();
+  return std::unique_ptr<Vm>(
+      std::make_unique<ProcessVm>(*this, ProcessVm::Parts{.cookie = cookie,
+                                                          .id = id,
+                                                          .worker = config.worker,
+                                                          .doorbell = config.doorbell,
+                                                          .area = std::move(*area),
+                                                          .to_guest = std::move(*to_guest),
+                                                          .from_guest = std::move(*from_guest),
+                                                          .gate = std::move(gate)}));
+}
+
+/// Takes what the zygote says while its socket is full: it may itself be waiting to say it.
+Status ProcessHypervisor::ask_zygote(const zygote::ZygoteRequest& request,
+                                     const std::array<int, zygote::kZygoteFds>& fds) {
+  for (;;) {
+    Status asked = zygote_->request(request, fds);
+    if (asked || asked.error().code() != ErrorCode::kConflict) {
+      if (!asked) pump();
+      return asked;
+    }
+    pump();
+    if (!zygote_) return Error(ErrorCode::kUnavailable, "the zygote died");
+    if (Status writable = zygote_->wait_writable(); !writable) return writable;
+  }
+}
+
+std::optional<VmEvent> ProcessHypervisor::next_event() {
+  if (events_.empty()) {
+    events_waiting_->acknowledge();
+    pump();
+  }
+  if (events_.empty()) return std::nullopt;
+  VmEvent event = std::move(events_.front());
+  events_.pop_front();
+  return event;
+}
+
+void ProcessHypervisor::push(VmEvent event) {
+  events_.push_back(std::move(event));
+  events_waiting_->signal();
+}
+
+void ProcessHypervisor::pump() {
+  while (zygote_) {
+    std::optional<ZygoteMessage> message = zygote_->next();
+    if (message) {
+      hear(std::move(*message));
+    } else if (zygote_->alive()) {
+      return;
+    } else {
+      zygote_died();
+    }
+  }
+}
+
+void ProcessHypervisor::hear(ZygoteMessage message) {
+  const zygote::ZygoteReply& reply = message.reply;
+  switch (reply.kind) {
+    case zygote::ZygoteReplyKind::kSpawned:
+      return spawned(message);
+    case zygote::ZygoteReplyKind::kRefused:
+      return ended(reply.cookie, VmEvent::Kind::kCrashed,
+                   Error::from_errno(reply.value, "the zygote could not make the guest").text());
+    case zygote::ZygoteReplyKind::kExited: {
+      const auto found = cookies_.find(reply.pid);
+      if (found == cookies_.end()) return;
+      const uint64_t cookie = found->second;
+      cookies_.erase(found);
+      const bool halted = WIFEXITED(reply.value) && WEXITSTATUS(reply.value) == zygote::kExitHalted;
+      return ended(cookie, halted ? VmEvent::Kind::kExited : VmEvent::Kind::kCrashed,
+                   describe_end(reply.value));
+    }
+    default:
+      return;
+  }
+}
+
+void ProcessHypervisor::spawned(ZygoteMessage& message) {
+  const auto found = guests_.find(message.reply.cookie);
+  if (found == guests_.end()) return;
+  Guest& guest = found->second;
+  guest.pid = message.reply.pid;
+  guest.pidfd = std::move(message.pidfd);
+  cookies_[guest.pid] = message.reply.cookie;
+  if (guest.doomed) destroy(message.reply.cookie);
+}
+
+void ProcessHypervisor::destroy(uint64_t cookie) {
+  const auto found = guests_.find(cookie);
+  if (found == guests_.end()) return;
+  found->second.doomed = true;
+  if (!found->second.pidfd) return;
+  ::syscall(SYS_pidfd_send_signal, found->second.pidfd.get(), SIGKILL, nullptr, 0);
+  found->second.pidfd.reset();
+}
+
+/// The process is gone, or was never made: what it held is free.
+void ProcessHypervisor::ended(uint64_t cookie, VmEvent::Kind kind, std::string detail) {
+  const auto found = guests_.find(cookie);
+  if (found == guests_.end()) return;
+  const Guest guest = std::move(found->second);
+  guests_.erase(found);
+  committed_ -= guest.cost_bytes;
+  domids_.give_back(guest.id.domid);
+  if (!guest.doomed) push({.vm = guest.id, .kind = kind, .detail = std::move(detail)});
+}
+
+/// Its namespace went with it, and every process in there. The next create() starts another.
+void ProcessHypervisor::zygote_died() {
+  zygote_.reset();
+  cookies_.clear();
+  std::vector<uint64_t> cookies;
+  for (const auto& [cookie, guest] : guests_) cookies.push_back(cookie);
+  for (const uint64_t cookie : cookies) ended(cookie, VmEvent::Kind::kCrashed, "the zygote died");
+}
+
+Result<uint64_t> ProcessHypervisor::memory_left() {
+  return memory_limit_ > committed_ ? memory_limit_ - committed_ : 0;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Hypervisor>> make_process_hypervisor(const ProcessHypervisorConfig& config) {
+  Result<std::unique_ptr<ProcessHypervisor>> made = ProcessHypervisor::make(config);
+  if (!made) return made.error().within("process hypervisor");
+  return std::unique_ptr<Hypervisor>(std::move(*made));
+}
+
+Status probe_process_hypervisor() {
+  const Result<std::unique_ptr<ZygoteClient>> zygote = ZygoteClient::launch(guest::process_image());
+  if (!zygote) return zygote.error().within("process hypervisor");
+  return {};
+}
+
+}  // namespace synfluid::spawner
