@@ -1,4 +1,4 @@
-// The four functions a freestanding compiler may call, and the one a pure virtual call ends in.
+// The functions a freestanding compiler may call, and the one a pure virtual call ends in.
 //
 // `rep movsb` and `rep stosb` are the fastest short code on every CPU with ERMS and need no vector registers.
 #include <cstddef>
@@ -33,6 +33,12 @@ int memcmp(const void* left, const void* right, size_t bytes) {
   for (size_t i = 0; i < bytes; ++i)
     if (a[i] != b[i]) return a[i] - b[i];
   return 0;
+}
+
+size_t strlen(const char* text) {
+  size_t length = 0;
+  while (text[length] != '\0') ++length;
+  return length;
 }
 
 [[noreturn]] void __cxa_pure_virtual() {
