@@ -63,7 +63,7 @@ struct Service {
   int64_t answer_timeout_ns = 3 * kNsPerSecond;  ///< from the SYN handed to the VM to its first answer
   /// Handed to the guest as it is. A YAML list gives one entry per element, each under the list's key:
   /// `block_hosts: [a, b]` is {"block_hosts", "a"}, {"block_hosts", "b"}.
-  std::vector<std::pair<std::string, std::string>> config;
+  std::vector<std::pair<std::string, std::string>> config{};
 };
 
 /// At most `events` in any `per_ns`.
@@ -120,17 +120,17 @@ struct Range {
 
 /// A rule's conditions; each that is left empty matches everything.
 struct Match {
-  std::vector<Prefix> subscribers;   ///< of the SYN's source
-  std::vector<Prefix> destinations;  ///< of the SYN's destination
-  std::vector<Range> destination_ports;
-  std::optional<Range> vlan_outer;  ///< 0 stands for "no tag", as in VlanTags
-  std::optional<Range> vlan_inner;
+  std::vector<Prefix> subscribers{};   ///< of the SYN's source
+  std::vector<Prefix> destinations{};  ///< of the SYN's destination
+  std::vector<Range> destination_ports{};
+  std::optional<Range> vlan_outer{};  ///< 0 stands for "no tag", as in VlanTags
+  std::optional<Range> vlan_inner{};
 };
 
 struct Rule {
   std::string name;
-  Match match;
-  Verdict verdict;  ///< its `rule` is set by Policy
+  Match match{};
+  Verdict verdict{};  ///< its `rule` is set by Policy
 
   /// By looking at each condition in turn: for explanations and tests, not for the packet path.
   bool matches(const SynInfo& syn) const;

@@ -1,0 +1,132 @@
+#include "policies/classifier.h"
+
+#include <algorithm>
+
+namespace synfluid::policies {
+
+namespace {
+
+constexpr size_t kPorts = 65536;
+constexpr size_t kVlanIds = 4096;
+
+using Spans = std::vector<Span>;
+
+void add_prefixes(Spans& spans, const std::vector<Prefix>& prefixes, uint16_t rule) {
+  if (prefixes.empty()) spans.push_back({.rule = rule});
+  for (const Prefix& prefix : prefixes) {
+    const Key128 first = to_key(prefix.address);
+    const Key128 last = last_key(prefix);
+    const bool around_v4 = prefix.length < kV4PrefixBits && first <= kFirstV4 && last >= kLastV4;
+    if (!around_v4) {
+      spans.push_back({first, last, rule});
+      continue;
+    }
+    if (first < kFirstV4) spans.push_back({first, kFirstV4 - 1, rule});
+    if (last > kLastV4) spans.push_back({kLastV4 + 1, last, rule});
+  }
+}
+
+void add_ranges(Spans& spans, std::span<const Range> ranges, uint16_t rule) {
+  if (ranges.empty()) spans.push_back({.rule = rule});
+  for (const Range& range : ranges) spans.push_back({range.first, range.last, rule});
+}
+
+std::span<const Range> as_span(const std::optional<Range>& range) {
+  return range ? std::span<const Range>(&*range, 1) : std::span<const Range>();
+}
+
+std::vector<RowRef> array_of(const Spans& spans, size_t size, RuleSets& sets) {
+  const std::vector<Interval> intervals = sweep(spans, sets);
+  std::vector<RowRef> rows(size);
+  for (size_t i = 0; i < intervals.size() && intervals[i].first < size; ++i) {
+    const auto end = i + 1 < intervals.size() ? std::min<Key128>(intervals[i + 1].first, size) : Key128{size};
+    std::fill(rows.begin() + static_cast<ptrdiff_t>(intervals[i].first),
+              rows.begin() + static_cast<ptrdiff_t>(end), intervals[i].row);
+  }
+  return rows;
+}
+
+bool looks_at_vlan(const Rule& rule) {
+  return rule.match.vlan_outer.has_value() || rule.match.vlan_inner.has_value();
+}
+
+}  // namespace
+
+Classifier::Classifier(std::span<const Rule> rules) {
+  Spans source, destination, port, outer, inner;
+  RuleBits all;
+  for (uint16_t i = 0; i < rules.size(); ++i) {
+    const Match& match = rules[i].match;
+    add_prefixes(source, match.subscribers, i);
+    add_prefixes(destination, match.destinations, i);
+    add_ranges(port, match.destination_ports, i);
+    add_ranges(outer, as_span(match.vlan_outer), i);
+    add_ranges(inner, as_span(match.vlan_inner), i);
+    all.set(i);
+  }
+  source_ = AddressMap(sweep(source, sets_));
+  destination_ = AddressMap(sweep(destination, sets_));
+  port_ = array_of(port, kPorts, sets_);
+  any_vlan_ = sets_.add(all);
+  if (std::ranges::any_of(rules, looks_at_vlan)) {
+    outer_ = array_of(outer, kVlanIds, sets_);
+    inner_ = array_of(inner, kVlanIds, sets_);
+  }
+  sets_.finish();
+}
+
+Classifier::Rows Classifier::rows_of(const SynInfo& syn) const noexcept {
+  const bool vlan = !outer_.empty();
+  const RowRef outer = vlan ? outer_[syn.vlan.outer % kVlanIds] : any_vlan_;
+  const RowRef inner = vlan ? inner_[syn.vlan.inner % kVlanIds] : any_vlan_;
+  return {sets_.row(source_.find(syn.source)), sets_.row(destination_.find(syn.destination)),
+          sets_.row(port_[syn.destination_port]), sets_.row(outer), sets_.row(inner)};
+}
+
+namespace {
+
+uint64_t common_summary(std::span<const uint64_t* const> rows) noexcept {
+  uint64_t summary = ~uint64_t{0};
+  for (const uint64_t* row : rows) summary &= row[0];
+  return summary;
+}
+
+uint64_t common_word(std::span<const uint64_t* const> rows, unsigned index) noexcept {
+  uint64_t word = ~uint64_t{0};
+  for (const uint64_t* row : rows) word &= RuleSets::word(row, index);
+  return word;
+}
+
+unsigned lowest_bit(uint64_t word) noexcept {
+  return static_cast<unsigned>(std::countr_zero(word));
+}
+
+}  // namespace
+
+uint16_t Classifier::match(const SynInfo& syn) const noexcept {
+  const Rows rows = rows_of(syn);
+  for (uint64_t summary = common_summary(rows); summary != 0; summary &= summary - 1) {
+    const unsigned index = lowest_bit(summary);
+    const uint64_t word = common_word(rows, index);
+    if (word != 0) return static_cast<uint16_t>(index * 64 + lowest_bit(word));
+  }
+  return kDefaultRule;
+}
+
+std::vector<uint16_t> Classifier::match_all(const SynInfo& syn) const {
+  const Rows rows = rows_of(syn);
+  std::vector<uint16_t> matches;
+  for (uint64_t summary = common_summary(rows); summary != 0; summary &= summary - 1) {
+    const unsigned index = lowest_bit(summary);
+    for (uint64_t word = common_word(rows, index); word != 0; word &= word - 1)
+      matches.push_back(static_cast<uint16_t>(index * 64 + lowest_bit(word)));
+  }
+  return matches;
+}
+
+size_t Classifier::memory_bytes() const noexcept {
+  return sets_.memory_bytes() + source_.memory_bytes() + destination_.memory_bytes() +
+         (port_.capacity() + outer_.capacity() + inner_.capacity()) * sizeof(RowRef);
+}
+
+}  // namespace synfluid::policies
