@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
 
 #include "backend/xen/grant_mapper.h"
@@ -17,6 +18,7 @@
 #include "spawner/toolstack/domain_builder.h"
 #include "spawner/xen/domain_watch.h"
 #include "spawner/xen/entropy.h"
+#include "spawner/xen/foreign.h"
 
 namespace synfluid::spawner {
 
@@ -30,6 +32,8 @@ using toolstack::DomainBuilder;
 using toolstack::GuestTemplate;
 using toolstack::XenCalls;
 using xen::DomainWatch;
+using xen::ForeignGuests;
+using xen::ForeignImage;
 
 /// Two gateways would sweep each other's guests away.
 constexpr char kLockPath[] = "/run/synfluid-xen.lock";
@@ -77,6 +81,27 @@ class XenVm final : public Vm {
   std::vector<std::unique_ptr<XenDoorbells>>& doorbells_;
 };
 
+/// A guest with a kernel of its own; it has no card.
+class WatchedForeignVm final : public Vm {
+ public:
+  WatchedForeignVm(std::unique_ptr<Vm> vm, DomainWatch& watch) : vm_(std::move(vm)), watch_(watch) {
+    watch_.add(vm_->id(), 0);
+  }
+  ~WatchedForeignVm() override { watch_.remove(vm_->id()); }
+
+  VmId id() const override { return vm_->id(); }
+  Status start() override { return vm_->start(); }
+  Status set_doorbell(WorkerId worker, backend::DoorbellToken doorbell) override {
+    return vm_->set_doorbell(worker, doorbell);
+  }
+  std::unique_ptr<backend::GuestLink> take_link() override { return vm_->take_link(); }
+  bool link_ready() const override { return vm_->link_ready(); }
+
+ private:
+  std::unique_ptr<Vm> vm_;
+  DomainWatch& watch_;
+};
+
 class XenHypervisor final : public Hypervisor {
  public:
   XenHypervisor(UniqueFd lock, std::unique_ptr<XenCalls> xen, DomainWatch watch,
@@ -87,12 +112,31 @@ class XenHypervisor final : public Hypervisor {
         doorbells_(std::move(doorbells)),
         builder_(*xen_) {}
 
+  /// The part of the set-up that may fail.
+  Status open() {
+    auto foreign = ForeignGuests::create(
+        {.xen = xen_.get(), .grants = &grants_, .doorbells = [this](WorkerId worker) -> XenDoorbells& {
+           return *doorbells_.at(worker.value());
+         }});
+    if (!foreign) return foreign.error();
+    foreign_ = std::move(*foreign);
+    events_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
+    if (!events_) return Error::from_errno(errno, "events of guests");
+    for (const int fd : {watch_.fd(), foreign_->event_fd()}) {
+      epoll_event event{};
+      event.events = EPOLLIN;
+      if (::epoll_ctl(events_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+        return Error::from_errno(errno, "events of guests");
+    }
+    return {};
+  }
+
   std::string_view name() const override { return "xen"; }
 
   Result<std::unique_ptr<PreparedImage>> prepare(const ImageSpec& spec) override {
     auto kind = builtin_service(spec.image);
     if (!kind) return kind.error();
-    if (!*kind) return prepare_foreign(spec);
+    if (!*kind) return foreign_->prepare(spec);
     auto card_config = make_card_config(spec.config);
     if (!card_config) return card_config.error().within(fmt::format("service '{}'", spec.service));
     const uint64_t memory = spec.memory_bytes != 0 ? spec.memory_bytes : kUsualMemoryBytes;
@@ -104,6 +148,8 @@ class XenHypervisor final : public Hypervisor {
   }
 
   Result<std::unique_ptr<Vm>> create(const PreparedImage& image, const VmConfig& config) override {
+    if (const auto* foreign = dynamic_cast<const ForeignImage*>(&image))
+      return create_foreign(*foreign, config);
     const GuestTemplate& guest = static_cast<const XenImage&>(image).guest();
     auto built = builder_.build(guest, {.generation = config.generation, .entropy = entropy_.take()});
     if (!built) return built.error();
@@ -119,11 +165,31 @@ class XenHypervisor final : public Hypervisor {
   }
 
   backend::DoorbellSet& doorbells(WorkerId worker) override { return *doorbells_.at(worker.value()); }
-  int event_fd() const override { return watch_.fd(); }
-  std::optional<VmEvent> next_event() override { return watch_.next(); }
+  int event_fd() const override { return events_.get(); }
+  std::optional<VmEvent> next_event() override {
+    auto event = watch_.next();
+    if (!event) return foreign_->next_event();
+    if (event->detail.empty()) event->detail = foreign_->last_words(event->vm);
+    return event;
+  }
   Result<uint64_t> memory_left() override { return xen_->free_memory(); }
 
   Result<uint32_t> sweep() override {
+    const auto found = sweep_domains();
+    if (!found) return found;
+    if (const Status swept = foreign_->sweep([this](DomId domid) { return is_anothers(domid); }); !swept)
+      return swept.error();
+    return found;
+  }
+
+ private:
+  Result<std::unique_ptr<Vm>> create_foreign(const ForeignImage& image, const VmConfig& config) {
+    auto vm = foreign_->create_vm(image, config);
+    if (!vm) return vm.error();
+    return std::unique_ptr<Vm>(std::make_unique<WatchedForeignVm>(std::move(*vm), watch_));
+  }
+
+  Result<uint32_t> sweep_domains() {
     uint32_t found = 0;
     DomId first(1);
     for (;;) {
@@ -139,10 +205,12 @@ class XenHypervisor final : public Hypervisor {
     }
   }
 
- private:
-  static Result<std::unique_ptr<PreparedImage>> prepare_foreign(const ImageSpec& spec) {
-    return Error(ErrorCode::kInvalidArgument,
-                 fmt::format("image '{}': only built-in images can be run", spec.image));
+  /// True for a domain that is not ours; and when nobody can tell.
+  bool is_anothers(DomId domid) {
+    const auto domains = xen_->list_domains(domid, 1);
+    if (!domains) return true;
+    return !domains->empty() && domains->front().domid == domid &&
+           !toolstack::is_ours(domains->front().handle);
   }
 
   UniqueFd lock_;
@@ -152,6 +220,8 @@ class XenHypervisor final : public Hypervisor {
   DomainBuilder builder_;
   GrantMapper grants_;
   xen::EntropyPool entropy_;
+  std::unique_ptr<ForeignGuests> foreign_;
+  UniqueFd events_;
 };
 
 Result<UniqueFd> take_lock() {
@@ -179,8 +249,10 @@ Result<std::unique_ptr<Hypervisor>> open_xen_hypervisor(const XenHypervisorConfi
     if (!set) return set.error();
     doorbells.push_back(std::move(*set));
   }
-  return std::unique_ptr<Hypervisor>(std::make_unique<XenHypervisor>(
-      std::move(*lock), std::move(*xen), std::move(*watch), std::move(doorbells)));
+  auto hypervisor = std::make_unique<XenHypervisor>(std::move(*lock), std::move(*xen), std::move(*watch),
+                                                    std::move(doorbells));
+  if (const Status opened = hypervisor->open(); !opened) return opened.error();
+  return std::unique_ptr<Hypervisor>(std::move(hypervisor));
 }
 
 }  // namespace synfluid::spawner
