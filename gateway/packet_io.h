@@ -1,0 +1,50 @@
+// The waist between a worker and the wire: receive a burst, send a burst, on two sides.
+//
+// Implementations: DpdkPort (gateway/ports.h), RingPort (gateway/ring_port.h: a worker without a queue of its
+// own), PcapIo (gateway/pcap_io.h: a capture file), and the fakes of tests/sim. Threads: one worker each, all
+// calls from its thread. Ownership: rx_burst hands its mbufs to the caller; tx_burst takes those it accepts,
+// and the rest stays the caller's. No call waits. Frames are single-segment mbufs with the Ethernet header
+// first and without the frame check sequence.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include <rte_mbuf.h>
+
+#include "backend/guard.h"
+
+namespace synfluid::gateway {
+
+/// The two ends of the bump in the wire. Subscribers are on the access side.
+using Side = backend::Side;
+inline constexpr int kSides = 2;
+constexpr Side opposite(Side side) {
+  return backend::other(side);
+}
+constexpr size_t index_of(Side side) {
+  return static_cast<size_t>(side);
+}
+constexpr const char* name_of(Side side) {
+  return side == Side::kAccess ? "access" : "core";
+}
+static_assert(index_of(Side::kAccess) == 0 && index_of(Side::kCore) == 1);
+
+/// DPDK's drivers are tuned for this size, and a burst's parsed packets then still fit the first-level cache.
+inline constexpr size_t kBurst = 32;
+
+class PacketIo {
+ public:
+  virtual ~PacketIo() = default;
+  /// Fills the front of `out` with frames that came in on `side` and returns how many.
+  virtual size_t rx_burst(Side side, std::span<rte_mbuf*> out) noexcept = 0;
+  /// Sends the front of `frames` out of `side` and returns how many it took.
+  virtual size_t tx_burst(Side side, std::span<rte_mbuf*> frames) noexcept = 0;
+};
+
+/// The bytes of a single-segment frame.
+inline std::span<std::byte> bytes_of(rte_mbuf* frame) {
+  return {rte_pktmbuf_mtod(frame, std::byte*), rte_pktmbuf_data_len(frame)};
+}
+
+}  // namespace synfluid::gateway

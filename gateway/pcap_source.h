@@ -1,0 +1,57 @@
+// A capture file as a stream of Ethernet frames.
+//
+// pcap and pcapng, through libpcap. Link types: Ethernet as it is; raw IP (RAW, IPV4, IPV6), Linux cooked
+// (SLL, SLL2) and BSD loopback (NULL, LOOP) get an Ethernet header of made-up, locally administered
+// addresses. What the capture's snap length cut off is filled with zeros, so that lengths on the wire are
+// those of the trace. Threads: one. Ownership: a frame's bytes are valid until the next call. Units: ns since
+// the epoch. Errors: a file that cannot be opened, a link type not listed (named), a broken record (by its
+// number, from 1).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+struct pcap;
+
+namespace synfluid::gateway {
+
+/// No longer frame fits an mbuf; see PoolConfig.
+inline constexpr size_t kMaxTraceFrameBytes = 65'280;
+
+struct TraceFrame {
+  int64_t time_ns = 0;
+  uint64_t record = 0;  ///< its number in the file, from 1
+  std::span<const std::byte> bytes;
+};
+
+class PcapSource {
+ public:
+  static Result<std::unique_ptr<PcapSource>> open(const std::string& path);
+  ~PcapSource();
+  PcapSource(const PcapSource&) = delete;
+  PcapSource& operator=(const PcapSource&) = delete;
+
+  /// The next frame; nothing at the end of the file.
+  Result<std::optional<TraceFrame>> next();
+
+  const std::string& path() const { return path_; }
+
+ private:
+  PcapSource(std::string path, pcap* handle, int link_type);
+  std::span<const std::byte> to_ethernet(std::span<const std::byte> captured, size_t wire_bytes);
+
+  const std::string path_;
+  pcap* const handle_;
+  const int link_type_;
+  uint64_t record_ = 0;
+  std::vector<std::byte> frame_;
+};
+
+}  // namespace synfluid::gateway

@@ -1,0 +1,100 @@
+#include "gateway/tcp_frame.h"
+
+#include <array>
+#include <cstring>
+
+#include "backend/checksum.h"
+
+namespace synfluid::gateway {
+
+namespace {
+
+constexpr size_t kMacBytes = 6;
+constexpr size_t kMaxLinkHeader = 14 + 8;
+constexpr size_t kIpv4Bytes = 20;
+constexpr size_t kTcpBytes = 20;
+constexpr uint8_t kHopLimit = 64;
+constexpr uint8_t kProtoTcp = 6;
+
+class Writer {
+ public:
+  explicit Writer(std::byte* at) : at_(at) {}
+  Writer& u8(unsigned value) {
+    *at_++ = static_cast<std::byte>(value);
+    return *this;
+  }
+  Writer& u16(size_t value) { return u8(value >> 8 & 0xff).u8(value & 0xff); }
+  Writer& u32(uint32_t value) { return u16(value >> 16).u16(value & 0xffff); }
+  Writer& copy(std::span<const std::byte> from) {
+    if (!from.empty()) std::memcpy(at_, from.data(), from.size());
+    at_ += from.size();
+    return *this;
+  }
+  Writer& address(const Address& a, size_t from) {
+    return copy(std::as_bytes(std::span(a.bytes)).subspan(from));
+  }
+  std::byte* at() const { return at_; }
+
+ private:
+  std::byte* at_;
+};
+
+void write_ipv4(Writer& out, const TcpFrame& f, size_t tcp_bytes) {
+  std::byte* const header = out.at();
+  out.u16(0x4500).u16(kIpv4Bytes + tcp_bytes).u32(0x4000).u8(kHopLimit).u8(kProtoTcp).u16(0);  // don't
+                                                                                               // fragment
+  out.address(f.source.address, 12).address(f.destination.address, 12);
+  const uint16_t sum = backend::fold_sum(backend::add_to_sum({header, kIpv4Bytes}, 0));
+  std::memcpy(header + 10, &sum, sizeof(sum));
+}
+
+void write_ipv6(Writer& out, const TcpFrame& f, size_t tcp_bytes) {
+  out.u32(0x60000000).u16(tcp_bytes).u8(kProtoTcp).u8(kHopLimit);
+  out.address(f.source.address, 0).address(f.destination.address, 0);
+}
+
+}  // namespace
+
+size_t write_tcp_frame(const TcpFrame& f, std::span<std::byte> into) noexcept {
+  Writer out(into.data());
+  out.copy(f.link_header);
+  const size_t header = kTcpBytes + f.options.size();
+  if (f.ip_version == 4)
+    write_ipv4(out, f, header + f.payload.size());
+  else
+    write_ipv6(out, f, header + f.payload.size());
+  out.u16(f.source.port).u16(f.destination.port).u32(f.seq).u32(f.ack);
+  out.u8(static_cast<unsigned>(header / 4 << 4)).u8(f.flags).u16(f.window).u32(0);
+  out.copy(f.options).copy(f.payload);
+  const auto length = static_cast<size_t>(out.at() - into.data());
+  backend::fill_checksum(into.first(length));
+  return length;
+}
+
+uint8_t ip_version_of(std::span<const std::byte> frame, const ParsedPacket& packet) noexcept {
+  return static_cast<uint8_t>(frame[packet.l3_offset]) >> 4;
+}
+
+size_t write_reset(std::span<const std::byte> frame, const ParsedPacket& packet,
+                   std::span<std::byte> into) noexcept {
+  using namespace tcp_flag;
+  if (packet.has_flag(kRst)) return 0;
+  std::array<std::byte, kMaxLinkHeader> link;
+  std::memcpy(link.data(), frame.data(), packet.l3_offset);
+  std::memcpy(link.data(), frame.data() + kMacBytes, kMacBytes);
+  std::memcpy(link.data() + kMacBytes, frame.data(), kMacBytes);
+  const bool acknowledges = packet.has_flag(kAck);
+  const uint32_t behind = packet.tcp_seq + packet.payload_length + (packet.has_flag(kSyn) ? 1u : 0u) +
+                          (packet.has_flag(kFin) ? 1u : 0u);
+  TcpFrame reset;
+  reset.link_header = std::span(link).first(packet.l3_offset);
+  reset.ip_version = ip_version_of(frame, packet);
+  reset.source = packet.flow.destination();
+  reset.destination = packet.flow.source();
+  reset.seq = acknowledges ? packet.tcp_ack : 0;
+  reset.ack = acknowledges ? 0 : behind;
+  reset.flags = acknowledges ? kRst : kRst | kAck;
+  return write_tcp_frame(reset, into);
+}
+
+}  // namespace synfluid::gateway

@@ -1,0 +1,232 @@
+#include "gateway/worker.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "base/packet.h"
+
+namespace synfluid::gateway {
+
+namespace {
+
+constexpr int64_t kTickNs = 10 * kNsPerMs;
+
+/// How often an idle flow's own idle_timeout is compared with the clock; flows end that much late at the
+/// most.
+constexpr int64_t kActiveCheckNs = 500 * kNsPerMs;
+/// A flow in the bypass after its VM failed. Longer than clients keep a silent connection to a web server.
+constexpr int64_t kBypassIdleNs = 150 * kNsPerSecond;
+/// A client gives up on a SYN after some of these.
+constexpr int64_t kRefusedIdleNs = 10 * kNsPerSecond;
+/// Late retransmissions of a closed flow are kept from the other port so long.
+constexpr int64_t kClosingIdleNs = 1 * kNsPerSecond;
+constexpr int64_t kHandoffIdleNs = 60 * kNsPerSecond;
+/// Waiting flows have deadlines of their own.
+constexpr int64_t kPendingIdleNs = 150 * kNsPerSecond;
+
+/// Requests that a worker may have under way; the spawner's ring is the tighter bound.
+constexpr uint32_t kRequests = 4096;
+
+/// Deadlines of waiting flows are looked at so often.
+constexpr int64_t kCheckEveryNs = 5 * kNsPerMs;
+
+flowtable::Config table_config(const WorkerConfig& config) {
+  flowtable::Config table;
+  table.capacity = config.flow_capacity;
+  table.secret = config.secret;
+  table.tick_ns = kTickNs;
+  using flowtable::FlowState;
+  const auto idle = [&](FlowState state) -> int64_t& { return table.idle_ns[static_cast<size_t>(state)]; };
+  idle(FlowState::kPending) = kPendingIdleNs;
+  idle(FlowState::kActive) = kActiveCheckNs;
+  idle(FlowState::kBypass) = kBypassIdleNs;
+  idle(FlowState::kRefused) = kRefusedIdleNs;
+  idle(FlowState::kClosing) = kClosingIdleNs;
+  idle(FlowState::kHandoff) = kHandoffIdleNs;
+  return table;
+}
+
+}  // namespace
+
+size_t Worker::ScopeKeyHash::operator()(const ScopeKey& key) const noexcept {
+  const std::string_view address(reinterpret_cast<const char*>(key.subscriber.bytes.data()), 16);
+  return std::hash<std::string_view>{}(address) ^
+         (size_t{key.plan_generation} << 16 | key.service) * 0x9e3779b97f4a7c15;
+}
+
+Result<std::unique_ptr<Worker>> Worker::create(const WorkerConfig& config) {
+  auto table = flowtable::FlowTable::create(table_config(config), config.traffic_clock.now_ns());
+  if (!table) return table.error().within("flow table");
+  auto sleeper = Sleeper::create();
+  if (!sleeper) return sleeper.error();
+  if (config.spawner != nullptr && config.spawner->wake_fd() >= 0)
+    if (Status added = sleeper->add(config.spawner->wake_fd()); !added) return added.error();
+  if (config.doorbells != nullptr && config.doorbells->fd() >= 0)
+    if (Status added = sleeper->add(config.doorbells->fd()); !added) return added.error();
+  return std::unique_ptr<Worker>(new Worker(config, std::move(*table), std::move(*sleeper)));
+}
+
+Worker::Worker(const WorkerConfig& config, std::unique_ptr<flowtable::FlowTable> table, Sleeper sleeper)
+    : id_(config.id),
+      io_(config.io),
+      pool_(config.pool),
+      plans_(config.plans),
+      traffic_clock_(config.traffic_clock),
+      waiting_clock_(config.waiting_clock),
+      admission_(config.admission),
+      spawner_(config.spawner),
+      doorbells_(config.doorbells),
+      handoff_(config.handoff),
+      observer_(config.observer),
+      table_(std::move(table)),
+      flows_(table_->capacity()),
+      held_(config.held_frames),
+      slots_(config.vif_slots),
+      tx_(io_),
+      sleeper_(std::move(sleeper)),
+      requests_(kRequests) {
+  for (uint32_t r = kRequests; r-- > 0;) free_requests_.push_back(r);
+  returns_.reserve(config.vif_slots);
+  dirty_.reserve(config.vif_slots);
+}
+
+Worker::~Worker() {
+  for (const Request& request : requests_) rte_pktmbuf_free(request.syn);
+}
+
+size_t Worker::turn() {
+  turns_.fetch_add(1, std::memory_order_acq_rel);
+  plan_ = &plans_.get();
+  wait_now_ns_ = waiting_clock_.now_ns();
+  now_ns_ = &traffic_clock_ == &waiting_clock_ ? wait_now_ns_ : traffic_clock_.now_ns();
+
+  size_t moved = take_messages();
+  moved += receive(Side::kAccess);
+  moved += receive(Side::kCore);
+  moved += receive_handed_over();
+  moved += poll_vifs();
+  run_timers();
+  end_turn();
+  return moved;
+}
+
+size_t Worker::receive(Side side) {
+  std::array<rte_mbuf*, kBurst> frames;
+  const size_t received = io_.rx_burst(side, frames);
+  if (received == 0) return 0;
+  counters_.rx[index_of(side)].add(received);
+  Burst burst;
+  for (size_t i = 0; i < received; ++i) add_to_burst(burst, frames[i], side);
+  process(burst);
+  return received;
+}
+
+size_t Worker::receive_handed_over() {
+  if (handoff_ == nullptr) return 0;
+  std::array<rte_mbuf*, kBurst> frames;
+  std::array<Side, kBurst> sides;
+  const size_t received = handoff_->receive(frames, sides);
+  if (received == 0) return 0;
+  counters_.handed_in.add(received);
+  Burst burst;
+  burst.handed_over = true;
+  for (size_t i = 0; i < received; ++i) add_to_burst(burst, frames[i], sides[i]);
+  process(burst);
+  return received;
+}
+
+/// Parses a frame into the burst; what is not TCP goes to the other port at once.
+void Worker::add_to_burst(Burst& burst, rte_mbuf* frame, Side side) {
+  if (frame->nb_segs > 1 && rte_pktmbuf_linearize(frame) != 0) return drop(frame, DropReason::kTooLong);
+  const size_t i = burst.count;
+  burst.packets[i] = parse_packet(bytes_of(frame));
+  if (burst.packets[i].kind != PacketKind::kTcp) return transmit(opposite(side), frame);
+  burst.frames[i] = frame;
+  burst.sides[i] = side;
+  burst.keys[i] = burst.packets[i].flow.key;
+  ++burst.count;
+}
+
+void Worker::process(Burst& burst) {
+  table_->lookup(std::span(burst.keys).first(burst.count), burst.flows);
+  const uint32_t version = version_;
+  for (size_t i = 0; i < burst.count; ++i) {
+    // A SYN earlier in this burst may have made the entry, a reset may have removed it.
+    const FlowIndex flow = version_ == version ? burst.flows[i] : table_->find(burst.keys[i]);
+    if (flow != flowtable::kNoFlow)
+      act(flow, burst.frames[i], burst.packets[i], burst.sides[i], burst.handed_over);
+    else
+      decide(burst.frames[i], burst.packets[i], burst.sides[i], burst.handed_over);
+  }
+}
+
+void Worker::run_timers() {
+  expire_flows();
+  if (wait_now_ns_ < next_check_ns_) return;
+  next_check_ns_ = wait_now_ns_ + kCheckEveryNs;
+  check_waiting();
+  return_idle_vms();
+  while (!returns_.empty() && spawner_->give_back(std::move(returns_.back()))) returns_.pop_back();
+}
+
+void Worker::end_turn() {
+  for (const uint32_t slot : dirty_) {
+    slots_[slot].dirty = false;
+    if (slots_.is_live(slot)) slots_[slot].vif->flush();
+  }
+  dirty_.clear();
+  flush_tx(Side::kAccess);
+  flush_tx(Side::kCore);
+  counters_.held.set(held_.held());
+}
+
+void Worker::flush_tx(Side side) {
+  tx_.flush(
+      side, [this](Side out, size_t count) { counters_.tx[index_of(out)].add(count); },
+      [this](rte_mbuf* frame) { drop(frame, DropReason::kPortTxFull); });
+}
+
+void Worker::sleep(int64_t longest_ns) {
+  // Arm every doorbell first, and look once more: what came in the meantime must not wait.
+  while (!slots_.busy().empty()) {
+    const uint32_t slot = slots_.busy().back();
+    if (slots_[slot].backlog.count > 0 || slots_[slot].vif->arm()) return;
+    slots_.set_quiet(slot);
+  }
+  sleeper_.before_wait();
+  if (spawner_ != nullptr) spawner_->before_sleep();
+  if (turn() > 0 || !slots_.busy().empty()) return;
+  counters_.sleeps.add();
+  sleeper_.wait(longest_ns);
+  polls_since_doorbells_ = kNone - 1;  // whatever woke us, look at the doorbells first
+}
+
+void Worker::begin_stop() {
+  stopping_ = true;
+  for (FlowIndex flow = 0; flow < table_->capacity(); ++flow) {
+    if (!table_->contains(flow)) continue;
+    if (state(flow) == FlowState::kPending) fail(flow, DropReason::kShutdown);
+    close_now(flow, FlowEnd::kShutdown);
+  }
+  for (uint32_t slot = 0; slot < slots_.size(); ++slot)
+    if (slots_.is_live(slot)) return_vm(slot);
+  end_turn();
+}
+
+bool Worker::stopped() const noexcept {
+  return stopping_ && requests_open_ == 0 && returns_.empty();
+}
+
+std::vector<Worker::FlowLine> Worker::list_flows(size_t most) const {
+  std::vector<FlowLine> lines;
+  for (FlowIndex flow = 0; flow < table_->capacity() && lines.size() < most; ++flow) {
+    if (!table_->contains(flow)) continue;
+    const FlowData& d = flows_[flow];
+    const bool has_vm = slots_.is_live(d.slot);
+    lines.push_back({table_->key(flow), table_->value(flow).state, d,
+                     has_vm ? slots_[d.slot].vm : spawner::VmId{}, has_vm});
+  }
+  return lines;
+}
+
+}  // namespace synfluid::gateway
