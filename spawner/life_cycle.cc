@@ -205,7 +205,7 @@ void LifeCycle::died(VmRecord& record, const VmEvent& event) {
   const bool crashed = event.kind == VmEvent::Kind::kCrashed;
   count(crashed ? counters_.crashed : counters_.exited);
   if (const auto swallowed = death_log_.admit(config_.clock.now_ns()))
-    spdlog::warn("VM {} (domain {}) {}{}{} ({} such lines left out)", record.name, record.id.domid.value(),
+    spdlog::warn("VM {} (domain {}) {}{}{}{}", record.name, record.id.domid.value(),
                  crashed ? "crashed" : "shut itself down", event.detail.empty() ? "" : ": ", event.detail,
                  *swallowed);
   if (!record.owner) {

@@ -86,7 +86,7 @@ bool LifeCycle::fill_one(int64_t now_ns) {
     fill_backoff_ns_ = std::clamp(2 * fill_backoff_ns_, kFirstFillBackoffNs, kLongestFillBackoffNs);
     next_fill_ns_ = now_ns + fill_backoff_ns_;
     if (const auto swallowed = fill_log_.admit(now_ns))
-      spdlog::warn("pool not filled: {} ({} such lines left out)", built.error().text(), *swallowed);
+      spdlog::warn("pool not filled: {}{}", built.error().text(), *swallowed);
     return false;
   }
   fill_backoff_ns_ = 0;

@@ -153,7 +153,7 @@ Status LifeCycle::hand_over(VmRecord& record, WorkerId worker, const SpawnReques
 void LifeCycle::fail(WorkerId worker, uint64_t cookie, const Error& error) {
   count(counters_.failed);
   if (const auto swallowed = failure_log_.admit(config_.clock.now_ns()))
-    spdlog::warn("no VM: {} ({} such lines left out)", error.text(), *swallowed);
+    spdlog::warn("no VM: {}{}", error.text(), *swallowed);
   ports_[worker.value()]->reply({.cookie = cookie, .outcome = SpawnOutcome::kFailed, .error = error.text()});
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "base/clock.h"
 
@@ -13,8 +14,9 @@ namespace synfluid::spawner {
 
 class LogLimiter {
  public:
-  /// Nothing: stay silent. Else log, and say how many were swallowed since the last line.
-  std::optional<uint64_t> admit(int64_t now_ns) {
+  /// Nothing: stay silent. Else log, with this text at the end: it says how many lines were swallowed since
+  /// the last.
+  std::optional<std::string> admit(int64_t now_ns) {
     if (now_ns - last_refill_ns_ >= kNsPerSecond) {
       tokens_ = tokens_ < kBurst ? tokens_ + 1 : kBurst;
       last_refill_ns_ = now_ns;
@@ -26,7 +28,8 @@ class LogLimiter {
     --tokens_;
     const uint64_t swallowed = swallowed_;
     swallowed_ = 0;
-    return swallowed;
+    if (swallowed == 0) return "";
+    return " (" + std::to_string(swallowed) + " such lines left out)";
   }
 
  private:

@@ -100,9 +100,9 @@ TEST(LogLimiter, LetsAFewThroughThenOneASecondAndTellsWhatItSwallowed) {
   int logged = 0;
   for (int i = 0; i < 100; ++i) logged += limiter.admit(start) ? 1 : 0;
   EXPECT_EQ(logged, 5);
-  EXPECT_EQ(limiter.admit(start + kNsPerSecond), 95u);
+  EXPECT_EQ(limiter.admit(start + kNsPerSecond), " (95 such lines left out)");
   EXPECT_FALSE(limiter.admit(start + kNsPerSecond));
-  EXPECT_EQ(limiter.admit(start + 2 * kNsPerSecond), 1u);
+  EXPECT_EQ(limiter.admit(start + 2 * kNsPerSecond), " (1 such lines left out)");
 }
 
 TEST(DomainIds, GoDownwardsAndComeBackOnlyAfterTheOthers) {
