@@ -32,7 +32,7 @@ Service* make_service(const abi::Card& card, net::Netfront& netfront, net::Arena
     case abi::ServiceKind::kPassthrough:
       return make_passthrough(card, netfront, arena);
     case abi::ServiceKind::kFirewall:
-      break;
+      return make_firewall(card, netfront, arena);
   }
   return nullptr;
 }

@@ -33,5 +33,6 @@ class Service {
 /// Each takes the whole arena for its tables; nullptr if it is too small.
 Service* make_responder(const abi::Card& card, net::Netfront& netfront, net::Arena& arena);
 Service* make_passthrough(const abi::Card& card, net::Netfront& netfront, net::Arena& arena);
+Service* make_firewall(const abi::Card& card, net::Netfront& netfront, net::Arena& arena);
 
 }  // namespace synfluid::guest

@@ -1,0 +1,89 @@
+// Inline: blocks connections by the host that their client names first, in HTTP or TLS, with a RST to both
+// sides; all else goes through byte for byte.
+//
+// How it cannot be talked round: until a flow's verdict, its client's bytes pass in order only (what comes
+// ahead of a hole is dropped, and comes again); they are inspected as they pass, once; and until the server
+// has acknowledged them, they may be sent again only with the same contents. A verdict is final for the flow,
+// which begins anew only when the server has answered another SYN. A flow is one that began with a SYN here;
+// segments of no flow are dropped.
+//
+// Configuration: `block_hosts` (host_rules.h); `undecided block|pass`: what becomes of a flow that began as
+// HTTP or TLS and named no host in its first kMaxHeadBytes bytes, or contradicts itself (block);
+// `unknown_flows drop|pass` (drop).
+#pragma once
+
+#include "guest/net/tcp/segment.h"
+#include "guest/services/firewall/flow_table.h"
+#include "guest/services/firewall/head_store.h"
+#include "guest/services/firewall/host_rules.h"
+#include "guest/services/firewall/host_sniffer.h"
+#include "guest/services/netfront_sink.h"
+#include "guest/services/service.h"
+
+namespace synfluid::guest {
+
+/// How many bytes of a client are looked at for a host.
+inline constexpr uint32_t kMaxSniffedBytes = 4096;
+
+class Firewall final : public Service {
+ public:
+  Firewall(const abi::Card& card, net::Netfront& netfront, net::Arena& arena);
+
+  void on_frame(const net::RxFrame& frame, uint64_t now_ns) override;
+  void on_buffers(uint64_t) override {}
+  bool wants_buffers() const override { return false; }
+  void run_timers(uint64_t) override {}
+  uint64_t next_deadline_ns() const override { return kNever; }
+  ServiceCounters counters() const override { return counters_; }
+
+  /// Takes what is left of the arena. False: too little.
+  bool take_tables(net::Arena& arena, const net::HashKey& key);
+
+ private:
+  enum class Verdict : uint8_t { kForward, kDrop };
+
+  /// A received segment, in one piece.
+  struct Input {
+    std::span<const std::byte> frame;
+    net::Packet packet;
+    net::Segment segment;
+    bool checksum_trusted = false;
+
+    bool checksum_good() const;
+  };
+
+  Verdict judge(const net::RxFrame& frame, uint64_t now_ns);
+  Verdict judge_segment(const Input& in, uint64_t now_ns);
+  Verdict on_new_syn(const FlowKey& key, const Input& in, uint64_t now_ns);
+  Verdict on_known_syn(FirewallFlows::Found found, const Input& in);
+  Verdict on_client(FirewallFlow& flow, const Input& in);
+  Verdict on_server(FirewallFlow& flow, const Input& in);
+  Verdict on_client_bytes(FirewallFlow& flow, const Input& in, int32_t offset);
+  Verdict inspect(FirewallFlow& flow, const Input& in, std::span<const std::byte> fresh);
+  void on_blocked(FirewallFlow& flow, FirewallFlows::Sender sender, const Input& in);
+  void decide(FirewallFlow& flow, FlowState state);
+  void start_over(FirewallFlow& flow, uint32_t head_seq);
+  void note_end(FirewallFlow& flow, FirewallFlows::Sender sender, const net::Segment& segment);
+  SniffVerdict sniff(FirewallFlow& flow, std::span<const std::byte> bytes, size_t& used);
+  HostSniffer* sniffer_of(FirewallFlow& flow);
+  void reset_client(const Input& in);
+  void reset_server(const FirewallFlow& flow, const Input& in);
+  void send_reset(const net::LinkHeader& link, const net::Endpoint& from, const net::Endpoint& to,
+                  uint32_t seq, uint32_t ack);
+  std::span<const std::byte> in_one_piece(const net::RxFrame& frame);
+
+  net::Netfront& netfront_;
+  NetfrontSink sink_;
+  HostRules rules_;
+  FlowState undecided_ = FlowState::kBlocked;
+  Verdict unknown_ = Verdict::kDrop;
+  FirewallFlows* flows_ = nullptr;
+  HeadStore* heads_ = nullptr;
+  std::span<HostSniffer> sniffers_;
+  std::span<uint16_t> free_sniffers_;
+  size_t free_sniffer_count_ = 0;
+  ServiceCounters counters_;
+  std::byte joined_[net::kMaxFragments * abi::kPageBytes];
+};
+
+}  // namespace synfluid::guest
