@@ -14,8 +14,9 @@ namespace {
 /// Indices stay below kNoFlow and bucket numbers below the wheel's mark, with room to spare.
 constexpr uint32_t kMostSlots = 0x80000000;
 constexpr uint16_t kCompactTag = 0x8000;
-constexpr size_t kBucketBytes =
-    sizeof(TagLine) + sizeof(TimerLine) + kSlots * (sizeof(Entry) + sizeof(KeyHead));
+constexpr uint32_t kStepBits = (kSteps - 1) << 20;
+constexpr uint32_t kHashBits = kStepBits | 0xf << 16 | (kCompactTag - 1);
+constexpr size_t kBucketBytes = sizeof(TagLine) + sizeof(TimerLine) + kSlots / 4 * sizeof(Quad);
 constexpr KeyHead kNoHead{};
 
 void prefetch(const void* at) {
@@ -70,12 +71,16 @@ std::string_view to_string(FlowState state) {
   return "unknown";
 }
 
-/// Where a key belongs, and what to look for there.
+/// Where a key belongs, and what to look for there: the home bucket in the upper half of one word; in the
+/// lower, from the hash as they are, step (bits 20-25), filter class (16-19) and tag (0-15).
 struct FlowTable::Probe {
-  uint32_t home;
-  uint32_t step;
-  uint16_t tag;
-  uint16_t filter_class;
+  uint64_t bits;
+
+  uint32_t home() const { return static_cast<uint32_t>(bits >> 32); }
+  uint32_t step() const { return (static_cast<uint32_t>(bits) >> 20) + 1; }
+  uint32_t filter_class() const { return static_cast<uint32_t>(bits) >> 16 & 15; }
+  uint16_t tag() const { return static_cast<uint16_t>(bits); }
+  bool is_compact() const { return (bits & kCompactTag) != 0; }
 };
 
 Result<std::unique_ptr<FlowTable>> FlowTable::create(const Config& config, int64_t now_ns) {
@@ -89,141 +94,161 @@ Result<std::unique_ptr<FlowTable>> FlowTable::create(const Config& config, int64
 // A mapping starts all zero: every slot is free, no bucket is in the wheel.
 FlowTable::FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns)
     : buckets_(buckets),
-      step_mask_(buckets > kSteps ? kSteps - 1 : 0),
-      tag_compare_(config.tag_compare),
+      hash_bits_(buckets > kSteps ? kHashBits : kHashBits & ~kStepBits),
+      look_up_(look_up_by(config.tag_compare)),
       idle_ticks_(in_ticks(config)),
       hash_(config.secret),
       memory_(std::move(memory)),
       tags_(reinterpret_cast<TagLine*>(memory_.data())),
-      entries_(reinterpret_cast<Entry*>(tags_ + 2 * size_t{buckets})),
-      heads_(reinterpret_cast<KeyHead*>(entries_ + size_t{buckets} * kSlots)),
+      quads_(reinterpret_cast<Quad*>(tags_ + 2 * size_t{buckets})),
       wheel_(reinterpret_cast<TimerLine*>(tags_ + buckets), now_ns, config.tick_ns,
              *std::max_element(idle_ticks_.begin(), idle_ticks_.end())) {}
 
-FlowTable::Probe FlowTable::probe(const KeyWords& words) const noexcept {
+SYNFLUID_INLINE FlowTable::Probe FlowTable::probe(const KeyWords& words) const noexcept {
   const uint64_t hash = hash_(words);
-  const uint32_t home = static_cast<uint32_t>(((hash >> 32) * buckets_) >> 32);
-  const uint32_t compact = words.is_compact() ? kCompactTag : 0;
-  const uint32_t tag = (hash & (kCompactTag - 1)) | compact;
-  return {.home = home,
-          .step = static_cast<uint32_t>(hash >> 19 & step_mask_) + 1,
-          .tag = static_cast<uint16_t>(tag + (tag == 0)),
-          .filter_class = static_cast<uint16_t>(hash >> 15 & 15)};
+  const uint64_t home = ((hash >> 32) * buckets_) >> 32;
+  const uint64_t compact = words.is_compact() ? kCompactTag : 0;
+  const uint64_t low = (hash & hash_bits_) | compact;
+  return {home << 32 | low | (static_cast<uint16_t>(low) == 0)};
 }
 
 /// For a slot whose tag is that of `words`: so both are compact, or neither.
-bool FlowTable::holds(FlowIndex flow, const KeyWords& words) const noexcept {
-  const Entry& entry = entries_[flow];
-  const KeyHead& head = words.is_compact() ? kNoHead : heads_[flow];
-  return ((entry.key_tail[0] ^ words.low_tail) | (entry.key_tail[1] ^ words.high_tail) |
-          (entry.key_tail[2] ^ words.ports) | (head.halves[0] ^ words.low_head) |
-          (head.halves[1] ^ words.high_head)) == 0;
+SYNFLUID_INLINE bool FlowTable::holds(FlowIndex flow, const KeyWords& words) const noexcept {
+  const auto& tail = entry(flow).key_tail;
+  const auto& heads = (words.is_compact() ? kNoHead : head(flow)).halves;
+  return ((tail[0] ^ words.low_tail) | (tail[1] ^ words.high_tail) | (tail[2] ^ words.ports) |
+          (heads[0] ^ words.low_head) | (heads[1] ^ words.high_head)) == 0;
 }
 
 template <class Match>
 FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) const noexcept {
-  uint32_t bucket = at.home;
+  uint32_t bucket = at.home();
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const TagLine& line = tags_[bucket];
-    for (uint32_t mask = Match::slots(line, at.tag); mask != 0; mask &= mask - 1) {
+    for (uint32_t mask = Match::slots(line, at.tag()); mask != 0; mask &= mask - 1) {
       const FlowIndex flow = bucket * kSlots + lowest_slot(mask);
       if (holds(flow, words)) return flow;
     }
-    if (line.passed[at.filter_class] == 0) return kNoFlow;
-    bucket = behind(bucket, at.step);
-    if (bucket == at.home) return kNoFlow;
+    if (line.passed[at.filter_class()] == 0) return kNoFlow;
+    bucket = behind(bucket, at.step());
+    if (bucket == at.home()) return kNoFlow;
   }
   return kNoFlow;
 }
 
 FlowIndex FlowTable::find(const FlowKey& key) const noexcept {
-  const KeyWords words = KeyWords::of(key);
-  const Probe at = probe(words);
-  return tag_compare_ == TagCompare::kSimd ? find_from_home<SimdMatch>(words, at)
-                                           : find_from_home<PortableMatch>(words, at);
+  FlowIndex flow;
+  (this->*look_up_)(&key, &flow, 1);
+  return flow;
 }
 
 void FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept {
   assert(out.size() >= keys.size());
-  for (size_t done = 0; done < keys.size(); done += kBurst) {
-    const size_t count = std::min(kBurst, keys.size() - done);
-    if (tag_compare_ == TagCompare::kSimd)
-      lookup_burst<SimdMatch>(keys.data() + done, out.data() + done, count);
-    else
-      lookup_burst<PortableMatch>(keys.data() + done, out.data() + done, count);
-  }
+  for (size_t done = 0; done < keys.size(); done += kBurst)
+    (this->*look_up_)(keys.data() + done, out.data() + done, std::min(kBurst, keys.size() - done));
 }
 
-// Hits, misses and IPv6 come in no order that a branch predictor could learn: so lists are filled without
+/// A key that has to be looked at more closely: its place in the burst, and the slot with its tag, if any.
+struct FlowTable::Candidate {
+  FlowIndex flow;
+  uint32_t place;
+};
+
+// Hits, misses and IPv6 come in no order that a branch predictor could learn: so the list is filled without
 // branches, and only what is rare (a flow behind its home, a tag that deceived) takes the general way.
 template <class Match>
-void FlowTable::lookup_burst(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
+SYNFLUID_INLINE void FlowTable::look_up(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
   std::array<Probe, kBurst> probes;
-  std::array<FlowIndex, kBurst> candidates;
-  std::array<uint8_t, kBurst> owners;
-  std::array<uint8_t, 2 * kBurst> rest;
-  size_t candidate_count = 0;
-  size_t rest_count = 0;
-
+  std::array<Candidate, kBurst> candidates;
+  uint32_t candidate_count = 0;
   for (size_t i = 0; i < count; ++i) {
     probes[i] = probe(KeyWords::of(keys[i]));
-    prefetch(&tags_[probes[i].home]);
+    prefetch(&tags_[probes[i].home()]);
   }
-  for (size_t i = 0; i < count; ++i) {
-    const TagLine& line = tags_[probes[i].home];
-    const uint32_t mask = Match::slots(line, probes[i].tag);
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint32_t home = probes[i].home();
+    const TagLine& line = tags_[home];
+    const uint32_t mask = Match::slots(line, probes[i].tag());
     out[i] = kNoFlow;
-    candidates[candidate_count] = probes[i].home * kSlots + lowest_slot(mask);
-    owners[candidate_count] = static_cast<uint8_t>(i);
-    candidate_count += mask != 0;
-    rest[rest_count] = static_cast<uint8_t>(i);
-    rest_count += (mask == 0) & (line.passed[probes[i].filter_class] != 0);
+    candidates[candidate_count] = {mask == 0 ? kNoFlow : home * kSlots + lowest_slot(mask), i};
+    candidate_count += (mask | line.passed[probes[i].filter_class()]) != 0;
   }
-  for (size_t c = 0; c < candidate_count; ++c) {
-    const bool compact = (probes[owners[c]].tag & kCompactTag) != 0;
-    const void* entry = &entries_[candidates[c]];
-    prefetch(entry);
-    prefetch(compact ? entry : &heads_[candidates[c]]);
+  for (uint32_t c = 0; c < candidate_count; ++c) {
+    const FlowIndex flow = candidates[c].flow;
+    if (flow == kNoFlow) continue;
+    prefetch(&entry(flow));
+    prefetch(probes[candidates[c].place].is_compact() ? static_cast<const void*>(&entry(flow)) : &head(flow));
   }
-  for (size_t c = 0; c < candidate_count; ++c) {
-    const uint8_t i = owners[c];
-    const bool found = holds(candidates[c], KeyWords::of(keys[i]));
-    out[i] = found ? candidates[c] : kNoFlow;
-    rest[rest_count] = i;
-    rest_count += !found;
+  for (uint32_t c = 0; c < candidate_count; ++c) {
+    const auto [flow, i] = candidates[c];
+    const KeyWords words = KeyWords::of(keys[i]);
+    out[i] = flow != kNoFlow && holds(flow, words) ? flow : find_from_home<Match>(words, probes[i]);
   }
-  for (size_t r = 0; r < rest_count; ++r)
-    out[rest[r]] = find_from_home<Match>(KeyWords::of(keys[rest[r]]), probes[rest[r]]);
 }
+
+void FlowTable::look_up_portable(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
+  look_up<PortableMatch>(keys, out, count);
+}
+
+#if defined(__SSE2__)
+void FlowTable::look_up_sse2(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
+  look_up<Sse2Match>(keys, out, count);
+}
+
+SYNFLUID_AVX512 void FlowTable::look_up_avx512(const FlowKey* keys, FlowIndex* out,
+                                               size_t count) const noexcept {
+  look_up<Avx512Match>(keys, out, count);
+}
+
+FlowTable::LookUp FlowTable::look_up_by(TagCompare compare) noexcept {
+  if ((compare == TagCompare::kBest || compare == TagCompare::kAvx512) && cpu_has_avx512())
+    return &FlowTable::look_up_avx512;
+  if (compare == TagCompare::kBest || compare == TagCompare::kSse2) return &FlowTable::look_up_sse2;
+  return &FlowTable::look_up_portable;
+}
+#else
+FlowTable::LookUp FlowTable::look_up_by(TagCompare) noexcept {
+  return &FlowTable::look_up_portable;
+}
+#endif
 
 /// In the first bucket with room, from home on. A bucket that as many flows of a class have passed as it can
 /// count lets no more of them past, so that the counts are always exact.
 FlowIndex FlowTable::free_slot(const Probe& at) const noexcept {
-  uint32_t bucket = at.home;
+  uint32_t bucket = at.home();
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
-    const uint32_t free = SimdMatch::slots(tags_[bucket], 0);
+    const uint32_t free = BaselineMatch::slots(tags_[bucket], 0);
     if (free != 0) return bucket * kSlots + lowest_slot(free);
-    if (tags_[bucket].passed[at.filter_class] == kMostPassed) return kNoFlow;
-    bucket = behind(bucket, at.step);
-    if (bucket == at.home) return kNoFlow;
+    if (tags_[bucket].passed[at.filter_class()] == kMostPassed) return kNoFlow;
+    bucket = behind(bucket, at.step());
+    if (bucket == at.home()) return kNoFlow;
   }
   return kNoFlow;
 }
 
 /// Tells every bucket from home up to `end_bucket` that a flow went past, or (step -1) that it is gone.
 void FlowTable::count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept {
-  for (uint32_t bucket = at.home; bucket != end_bucket; bucket = behind(bucket, at.step)) {
-    uint8_t& passed = tags_[bucket].passed[at.filter_class];
+  for (uint32_t bucket = at.home(); bucket != end_bucket; bucket = behind(bucket, at.step())) {
+    uint8_t& passed = tags_[bucket].passed[at.filter_class()];
     passed = static_cast<uint8_t>(passed + step);
   }
 }
 
 void FlowTable::store(FlowIndex flow, const KeyWords& words, const Probe& at, FlowValue value) noexcept {
-  Entry& entry = entries_[flow];
-  entry.key_tail = {words.low_tail, words.high_tail, words.ports};
-  entry.value = value;
-  if (!words.is_compact()) heads_[flow].halves = {words.low_head, words.high_head};
-  tags_[flow / kSlots].tags[flow % kSlots] = at.tag;
+  entry(flow) = {.key_tail = {words.low_tail, words.high_tail, words.ports}, .value = value};
+  if (!words.is_compact()) head(flow).halves = {words.low_head, words.high_head};
+  tags_[flow / kSlots].tags[flow % kSlots] = at.tag();
+}
+
+void FlowTable::prefetch_insert(std::span<const FlowKey> keys) const noexcept {
+  for (const FlowKey& key : keys) {
+    const KeyWords words = KeyWords::of(key);
+    const FlowIndex flow = free_slot(probe(words));
+    if (flow == kNoFlow) continue;
+    prefetch(&entry(flow));
+    prefetch(&wheel_.line(flow / kSlots));
+    if (!words.is_compact()) prefetch(&head(flow));
+  }
 }
 
 FlowIndex FlowTable::insert(const FlowKey& key, FlowValue value, int64_t now_ns) noexcept {
@@ -240,7 +265,7 @@ FlowIndex FlowTable::insert(const FlowKey& key, FlowValue value, int64_t now_ns)
   wheel_.arm(bucket, flow % kSlots, due(value));
   counters_.inserted.add(1);
   counters_.size.add(1);
-  if (bucket != at.home) {
+  if (bucket != at.home()) {
     count_pass(at, bucket, 1);
     counters_.displaced.add(1);
   }
@@ -259,11 +284,11 @@ void FlowTable::erase(FlowIndex flow) noexcept {
 
 KeyWords FlowTable::words(FlowIndex flow) const noexcept {
   const bool compact = (tags_[flow / kSlots].tags[flow % kSlots] & kCompactTag) != 0;
-  const KeyHead& head = compact ? kNoHead : heads_[flow];
-  const auto& tail = entries_[flow].key_tail;
-  return {.low_head = head.halves[0],
+  const auto& heads = (compact ? kNoHead : head(flow)).halves;
+  const auto& tail = entry(flow).key_tail;
+  return {.low_head = heads[0],
           .low_tail = tail[0],
-          .high_head = head.halves[1],
+          .high_head = heads[1],
           .high_tail = tail[1],
           .ports = tail[2]};
 }
@@ -278,7 +303,7 @@ uint16_t FlowTable::due(const FlowValue& value) const noexcept {
 
 // A later deadline needs nothing: the timer finds it when it looks. An earlier one has to be armed.
 void FlowTable::set_state(FlowIndex flow, FlowState state, int64_t now_ns) noexcept {
-  FlowValue& v = entries_[flow].value;
+  FlowValue& v = entry(flow).value;
   v.state = state;
   v.seen_tick = wheel_.stamp(now_ns);
   const uint32_t bucket = flow / kSlots;
@@ -298,14 +323,14 @@ size_t FlowTable::expire(int64_t now_ns, std::span<FlowIndex> out) noexcept {
 
 /// Looks at a bucket's slots that are armed for now. Those for which `out` has no room stay armed.
 size_t FlowTable::visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> out) noexcept {
-  const uint32_t live = ~SimdMatch::slots(tags_[bucket], 0) & kAllSlots;
-  const uint16_t tick = wheel_.tick();
+  wheel_.prefetch_next(bucket);
+  const TagLine& tags = tags_[bucket];
   TimerLine& line = wheel_.line(bucket);
+  const uint16_t tick = wheel_.tick();
   size_t count = 0;
-  for (uint32_t mask = live; mask != 0 && count < out.size(); mask &= mask - 1) {
+  for (uint32_t mask = due_slots(line, tags, tick); mask != 0 && count < out.size(); mask &= mask - 1) {
     const uint32_t slot = lowest_slot(mask);
-    if (tick_before(tick, line.armed[slot])) continue;
-    FlowValue& v = entries_[bucket * kSlots + slot].value;
+    FlowValue& v = value(bucket * kSlots + slot);
     if (tick_before(tick, due(v))) {
       counters_.rearmed.add(1);
     } else {
@@ -315,7 +340,7 @@ size_t FlowTable::visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> ou
     wheel_.arm_visited(bucket, slot, due(v));
   }
   counters_.expired.add(count);
-  wheel_.rehang(bucket, live);
+  wheel_.rehang(bucket, ticks_to_earliest(line, tags, tick));
   return count;
 }
 
@@ -323,8 +348,8 @@ FlowIndex FlowTable::eviction_candidate(const FlowKey& key, FlowState state) con
   constexpr uint32_t kBucketsSearched = 2;
   FlowIndex oldest = kNoFlow;
   const Probe at = probe(KeyWords::of(key));
-  uint32_t bucket = at.home;
-  for (uint32_t steps = 0; steps < kBucketsSearched; ++steps, bucket = behind(bucket, at.step)) {
+  uint32_t bucket = at.home();
+  for (uint32_t steps = 0; steps < kBucketsSearched; ++steps, bucket = behind(bucket, at.step())) {
     for (uint32_t slot = 0; slot < kSlots; ++slot) {
       const FlowIndex flow = bucket * kSlots + slot;
       if (!contains(flow) || value(flow).state != state) continue;

@@ -11,10 +11,12 @@
 //   home   ─▶ │ …                 │           │          │                      │               │
 //   + step  └─────┬─────────────┴───────────┘          └──────────────────────┴───────────────┘
 //                 │ index = bucket · 24 + slot, until the flow is erased
-//   entries_      ▼ 32 bytes, two in a line                    heads_ (IPv6 only), 16 bytes
-//           ┌───────────┬────────────┬────────────┬───────┐          ┌──────────┬───────────┐
-//           │ low::tail │ high::tail │ ports,VLAN │ value │          │ low head │ high head │
-//           └───────────┴────────────┴────────────┴───────┘          └──────────┴───────────┘
+//   quads_        ▼ four slots in three lines
+//           ┌───────────┬────────────┬────────────┬───────┐ ┌──
+//           │ low tail  │ high tail  │ ports,VLAN │ value │ │ …      entries 0 1 │ entries 2 3, 32 bytes each
+//           ├───────────┴────────────┼────────────┴───────┘ ┼──
+//           │ low head  │ high head  │ …                           heads 0 1 2 3, 16 bytes each: IPv6 only
+//           └───────────┴────────────┴──
 //
 // A flow lies in its home bucket or, if that had no room, in the first with room of home + step, home + 2 ·
 // step… (kWindow buckets at most, each flow with a step of its own, so that full buckets do not spill into
@@ -67,8 +69,9 @@ inline constexpr FlowIndex kNoFlow = 0xffffffff;
 /// Keys that one turn of lookup() works on.
 inline constexpr size_t kBurst = 32;
 
-/// How tags are compared. Both give the same answers; kPortable is the only one where there is no SSE2.
-enum class TagCompare : uint8_t { kSimd, kPortable };
+/// How tags are compared. All give the same answers. kBest is what the CPU can do; one that it cannot is
+/// taken for kPortable.
+enum class TagCompare : uint8_t { kBest, kAvx512, kSse2, kPortable };
 
 struct Config {
   /// Slots wanted; rounded up to whole buckets. 90% of them can be filled (README.md).
@@ -79,7 +82,7 @@ struct Config {
   std::array<int64_t, kStates> idle_ns{};
   int64_t tick_ns = 0;
   PageSize pages = PageSize::kHuge;
-  TagCompare tag_compare = TagCompare::kSimd;
+  TagCompare tag_compare = TagCompare::kBest;
 };
 
 class FlowTable {
@@ -94,14 +97,16 @@ class FlowTable {
   void lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept;
   FlowIndex find(const FlowKey& key) const noexcept;
 
+  /// Brings into the cache what insert() of these keys will touch: worth its while before a burst of inserts.
+  void prefetch_insert(std::span<const FlowKey> keys) const noexcept;
   /// Adds a flow that is not there already, touched now. kNoFlow: no room near its home; nothing has changed.
   FlowIndex insert(const FlowKey& key, FlowValue value, int64_t now_ns) noexcept;
   /// Frees the index at once. The next insert() may return it.
   void erase(FlowIndex flow) noexcept;
 
   /// `target` and `flags` are the caller's to change; `state` by set_state(), because a timer hangs on it.
-  FlowValue& value(FlowIndex flow) noexcept { return entries_[flow].value; }
-  const FlowValue& value(FlowIndex flow) const noexcept { return entries_[flow].value; }
+  FlowValue& value(FlowIndex flow) noexcept { return entry(flow).value; }
+  const FlowValue& value(FlowIndex flow) const noexcept { return entry(flow).value; }
   FlowKey key(FlowIndex flow) const noexcept;
   /// False for a slot that holds no flow, so for every erased index.
   bool contains(FlowIndex flow) const noexcept {
@@ -110,7 +115,7 @@ class FlowTable {
 
   /// The flow was active: its idle time starts anew.
   void touch(FlowIndex flow, int64_t now_ns) noexcept {
-    FlowValue& v = entries_[flow].value;
+    FlowValue& v = entry(flow).value;
     const uint16_t tick = wheel_.stamp(now_ns);
     if (v.seen_tick != tick) v.seen_tick = tick;
   }
@@ -150,9 +155,12 @@ class FlowTable {
 
  private:
   struct Probe;
+  struct Candidate;
 
   FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns);
 
+  Entry& entry(FlowIndex flow) const noexcept { return quads_[flow / 4].entries[flow % 4]; }
+  KeyHead& head(FlowIndex flow) const noexcept { return quads_[flow / 4].heads[flow % 4]; }
   Probe probe(const KeyWords& words) const noexcept;
   uint32_t behind(uint32_t bucket, uint32_t step) const noexcept {
     bucket += step;
@@ -163,7 +171,12 @@ class FlowTable {
   template <class Match>
   FlowIndex find_from_home(const KeyWords& words, const Probe& at) const noexcept;
   template <class Match>
-  void lookup_burst(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  void look_up(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  using LookUp = void (FlowTable::*)(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  void look_up_portable(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  void look_up_sse2(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  void look_up_avx512(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  static LookUp look_up_by(TagCompare compare) noexcept;
   FlowIndex free_slot(const Probe& at) const noexcept;
   void store(FlowIndex flow, const KeyWords& words, const Probe& at, FlowValue value) noexcept;
   void count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept;
@@ -172,14 +185,13 @@ class FlowTable {
 
   // Constant after construction.
   const uint32_t buckets_;
-  const uint32_t step_mask_;
-  const TagCompare tag_compare_;
+  const uint32_t hash_bits_;  ///< of the hash's lower half, those that are used
+  const LookUp look_up_;
   const std::array<uint16_t, kStates> idle_ticks_;
   const FlowHash hash_;
   const Pages memory_;
   TagLine* const tags_;
-  Entry* const entries_;
-  KeyHead* const heads_;
+  Quad* const quads_;
 
   // The owner's.
   TimerWheel wheel_;

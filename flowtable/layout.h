@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "base/address.h"
 
@@ -68,6 +69,12 @@ struct alignas(16) KeyHead {
   std::array<uint64_t, 2> halves;
 };
 
+/// Four slots in three lines: one line for an IPv4 flow, two, and next to each other (on one page), for IPv6.
+struct alignas(kLine) Quad {
+  std::array<Entry, 4> entries;
+  std::array<KeyHead, 4> heads;
+};
+
 /// A bucket's timers. armed[s] is a tick at or before the one at which slot s expires; `at` is at or before
 /// all of them, and is where the bucket hangs in the wheel.
 struct alignas(kLine) TimerLine {
@@ -80,6 +87,7 @@ struct alignas(kLine) TimerLine {
 
 static_assert(sizeof(TagLine) == kLine && sizeof(TimerLine) == kLine);
 static_assert(sizeof(FlowValue) == 8 && sizeof(Entry) == 32 && sizeof(KeyHead) == 16);
+static_assert(sizeof(Quad) == 3 * kLine && kSlots % 4 == 0);
 
 /// A FlowKey as the table sees it: five words.
 struct KeyWords {
@@ -89,7 +97,16 @@ struct KeyWords {
   uint64_t high_tail;
   uint64_t ports;
 
-  static KeyWords of(const FlowKey& key) noexcept { return std::bit_cast<KeyWords>(key); }
+  /// Word by word, so that the compiler keeps them in registers.
+  static KeyWords of(const FlowKey& key) noexcept {
+    const auto* bytes = reinterpret_cast<const std::byte*>(&key);
+    const auto word = [bytes](size_t i) {
+      uint64_t w;
+      std::memcpy(&w, bytes + i * sizeof w, sizeof w);
+      return w;
+    };
+    return {word(0), word(1), word(2), word(3), word(4)};
+  }
   FlowKey to_key() const noexcept { return std::bit_cast<FlowKey>(*this); }
   /// Both upper halves are zero: IPv4, in its mapped form.
   bool is_compact() const noexcept { return (low_head | high_head) == 0; }

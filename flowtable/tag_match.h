@@ -1,13 +1,16 @@
-// Which slots of a bucket have a tag: a bit per slot. The same answer by SSE2 and by plain C++.
+// Which slots of a bucket have a tag: a bit per slot. The same answer by AVX-512, by SSE2 and by plain C++.
 #pragma once
 
 #include <cstdint>
 
 #if defined(__SSE2__)
-#include <emmintrin.h>
+#include <immintrin.h>
 #endif
 
 #include "flowtable/layout.h"
+
+/// A look-up is one function by construction, whatever the compiler thinks of its size.
+#define SYNFLUID_INLINE __attribute__((always_inline)) inline
 
 namespace synfluid::flowtable {
 
@@ -20,7 +23,7 @@ struct PortableMatch {
 };
 
 #if defined(__SSE2__)
-struct SimdMatch {
+struct Sse2Match {
   static uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
     static_assert(kSlots == 24);
     const auto* lanes = reinterpret_cast<const __m128i*>(line.tags.data());
@@ -33,8 +36,30 @@ struct SimdMatch {
     return static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16;
   }
 };
+using BaselineMatch = Sse2Match;
+
+/// Code that is only reached where cpu_has_avx512() says yes.
+#define SYNFLUID_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,bmi,bmi2,lzcnt")))
+
+inline bool cpu_has_avx512() noexcept {
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("bmi2");
+}
+
+/// 256 bits at a time: wider registers make some CPUs lower their clock.
+struct Avx512Match {
+  SYNFLUID_AVX512 static inline uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
+    static_assert(kSlots == 24);
+    const __m256i wanted = _mm256_set1_epi16(static_cast<int16_t>(tag));
+    const auto* first = reinterpret_cast<const __m256i*>(line.tags.data());
+    const auto* last = reinterpret_cast<const __m128i*>(first + 1);
+    const uint32_t low = _mm256_cmpeq_epi16_mask(_mm256_load_si256(first), wanted);
+    const uint32_t high = _mm_cmpeq_epi16_mask(_mm_load_si128(last), _mm256_castsi256_si128(wanted));
+    return low | high << 16;
+  }
+};
 #else
-using SimdMatch = PortableMatch;
+using BaselineMatch = PortableMatch;
 #endif
 
 inline constexpr uint32_t kAllSlots = (1u << kSlots) - 1;

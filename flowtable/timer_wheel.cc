@@ -82,16 +82,9 @@ uint64_t TimerWheel::next_occupied(uint64_t from, uint64_t to) const noexcept {
   return kNothing;
 }
 
-void TimerWheel::rehang(uint32_t bucket, uint32_t live) noexcept {
+void TimerWheel::rehang(uint32_t bucket, uint16_t ahead) noexcept {
   unhang(bucket);
-  if (live == 0) return;
-  const TimerLine& line = lines_[bucket];
-  uint16_t earliest = line.armed[static_cast<uint32_t>(std::countr_zero(live))];
-  for (live &= live - 1; live != 0; live &= live - 1) {
-    const uint16_t armed = line.armed[static_cast<uint32_t>(std::countr_zero(live))];
-    if (tick_before(armed, earliest)) earliest = armed;
-  }
-  hang(bucket, clamp(earliest));
+  if (ahead != kNoTimer) hang(bucket, clamp(static_cast<uint16_t>(tick() + ahead)));
 }
 
 void TimerWheel::hang(uint32_t bucket, uint16_t at) noexcept {

@@ -9,6 +9,7 @@
 // Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), scheme 6, with lazy deadlines.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -23,6 +24,33 @@ inline constexpr uint32_t kNoBucket = 0xffffffff;
 /// a comes before b, both within half a turn of 16 bits.
 constexpr bool tick_before(uint16_t a, uint16_t b) {
   return static_cast<int16_t>(static_cast<uint16_t>(a - b)) < 0;
+}
+
+/// From ticks_to_earliest(): no slot holds a flow.
+inline constexpr uint16_t kNoTimer = 0xffff;
+
+/// Ticks from `tick` to `armed`; 0 if that is over. Below 2^15.
+constexpr uint16_t ticks_ahead(uint16_t armed, uint16_t tick) {
+  const int16_t ahead = static_cast<int16_t>(static_cast<uint16_t>(armed - tick));
+  return static_cast<uint16_t>(ahead > 0 ? ahead : 0);
+}
+
+/// The slots of a bucket that hold a flow and are armed for `tick` or before: a bit each.
+inline uint32_t due_slots(const TimerLine& line, const TagLine& tags, uint16_t tick) noexcept {
+  uint32_t mask = 0;
+  for (uint32_t s = 0; s < kSlots; ++s)
+    mask |= static_cast<uint32_t>((ticks_ahead(line.armed[s], tick) == 0) & (tags.tags[s] != 0)) << s;
+  return mask;
+}
+
+/// Over the slots that hold a flow. No branches: a compiler makes a few vector instructions of it.
+inline uint16_t ticks_to_earliest(const TimerLine& line, const TagLine& tags, uint16_t tick) noexcept {
+  uint16_t least = kNoTimer;
+  for (uint32_t s = 0; s < kSlots; ++s) {
+    const uint16_t ahead = tags.tags[s] == 0 ? kNoTimer : ticks_ahead(line.armed[s], tick);
+    least = std::min(least, ahead);
+  }
+  return least;
 }
 
 class TimerWheel {
@@ -48,10 +76,14 @@ class TimerWheel {
   void arm_visited(uint32_t bucket, uint32_t slot, uint16_t due) noexcept {
     lines_[bucket].armed[slot] = clamp(due);
   }
-  /// Hangs a bucket that was visited at its earliest armed slot of `live` (a bit each), or takes it off.
-  void rehang(uint32_t bucket, uint32_t live) noexcept;
+  /// Hangs a bucket that was visited that far ahead, or takes it off if that is kNoTimer.
+  void rehang(uint32_t bucket, uint16_t ahead) noexcept;
+  /// The bucket that next_due() would return after this one.
+  void prefetch_next(uint32_t bucket) const noexcept {
+    if (lines_[bucket].next != kNoBucket) __builtin_prefetch(&lines_[lines_[bucket].next]);
+  }
 
-  TimerLine& line(uint32_t bucket) noexcept { return lines_[bucket]; }
+  TimerLine& line(uint32_t bucket) const noexcept { return lines_[bucket]; }
   size_t memory_bytes() const noexcept {
     return heads_.size() * sizeof heads_[0] + occupied_.size() * sizeof occupied_[0];
   }

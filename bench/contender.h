@@ -1,0 +1,56 @@
+// The tables that bench/flowtable compares, behind one face.
+//
+// Every contender takes the same keys in the same bursts, and lies on memory of the same pages. One call per
+// burst is virtual, so the harness costs each of them the same few cycles per 32 keys.
+//
+// Threads: one. Ownership: a contender owns its memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/address.h"
+#include "base/result.h"
+#include "flowtable/pages.h"
+
+namespace synfluid::bench {
+
+inline constexpr size_t kBurst = 32;
+
+class Contender {
+ public:
+  virtual ~Contender() = default;
+  virtual std::string_view name() const = 0;
+  virtual bool insert(const FlowKey& key) = 0;
+  /// A burst of at most kBurst keys; how many are there.
+  virtual size_t lookup(std::span<const FlowKey> keys) = 0;
+  /// What a burst of packets does that open and close flows: looks all of `opened` up (none is there) and
+  /// adds them, looks all of `closed` up (all are there) and erases them. Returns how many of both went as
+  /// expected.
+  virtual size_t churn(std::span<const FlowKey> opened, std::span<const FlowKey> closed) = 0;
+  /// Bytes taken for the table, where the contender can tell.
+  virtual size_t memory_bytes() const = 0;
+};
+
+/// What the memory has to be enough for: some tables grow when flows come and go.
+enum class Use { kLookup, kChurn };
+
+struct ContenderConfig {
+  uint32_t capacity = 0;  ///< slots, a power of two
+  size_t flows = 0;       ///< that will be held at a time
+  flowtable::PageSize pages = flowtable::PageSize::kNormal;
+  Use use = Use::kLookup;
+};
+
+Result<std::unique_ptr<Contender>> make_synfluid(const ContenderConfig& config);
+Result<std::unique_ptr<Contender>> make_rte_hash(const ContenderConfig& config);
+Result<std::unique_ptr<Contender>> make_absl(const ContenderConfig& config);
+/// absl again, with its prefetch() called for the whole burst first.
+Result<std::unique_ptr<Contender>> make_absl_prefetch(const ContenderConfig& config);
+Result<std::unique_ptr<Contender>> make_unordered_map(const ContenderConfig& config);
+
+}  // namespace synfluid::bench

@@ -1,0 +1,288 @@
+// How fast is a look-up in the flow table, and a flow's coming and going, beside rte_hash,
+// absl::flat_hash_map and std::unordered_map?
+//
+// Fair to all: the same keys in random order, already in the cache as from packet headers (they are made
+// outside the clock, 512 at a time); every table at 80% load, on pages of the same size, once huge and once
+// normal. The tables take turns, many short rounds each; a ratio is the median of the ratios of single
+// rounds.
+#include <time.h>
+
+#include <algorithm>
+#include <iostream>
+#include <map>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "bench/contender.h"
+#include "bench/report.h"
+#include "flowtable/flow_table.h"
+
+namespace synfluid::bench {
+namespace {
+
+using flowtable::PageSize;
+
+enum class Family { kV4, kV6, kMixed };
+
+struct Options {
+  std::string json;
+  std::vector<std::string> sizes{"1m", "10m"};
+  std::string pages = "both";
+  Family family = Family::kMixed;
+  int rounds = 15;
+  uint64_t seed = 1;
+};
+
+struct Size {
+  std::string name;
+  uint32_t capacity;
+};
+/// Powers of two, so that rte_hash and absl are at 80% too.
+const std::map<std::string, uint32_t> kCapacities{{"1m", 1u << 20}, {"10m", 1u << 24}};
+constexpr double kLoad = 0.8;
+
+constexpr size_t kChunk = 512;
+constexpr size_t kLookupsPerRound = size_t{1} << 20;
+constexpr size_t kChurnPerRound = size_t{1} << 17;
+/// Flows from here on are never in a table.
+constexpr uint64_t kAbsent = uint64_t{1} << 40;
+
+/// A bijection of 64 bits (an xor-shift-multiply generator's output step): flow numbers become scattered
+/// keys.
+uint64_t scatter(uint64_t x) {
+  x = (x ^ x >> 31) * 0x9e3779b97f4a7c15;
+  x = (x ^ x >> 29) * 0xd1342543de82ef95;
+  return x ^ x >> 32;
+}
+
+FlowKey key_of(uint64_t number, Family family) {
+  const uint64_t bits = scatter(number);
+  const auto byte = [bits](int i) { return static_cast<uint8_t>(bits >> (8 * i)); };
+  const uint16_t port = static_cast<uint16_t>(bits >> 48);
+  if (family == Family::kV4 || (family == Family::kMixed && (number & 1) == 0)) {
+    const std::array<uint8_t, 4> client{10, byte(0), byte(1), byte(2)};
+    const std::array<uint8_t, 4> server{203, byte(3), byte(4), byte(5)};
+    return make_flow_key({Address::from_v4(client), port}, {Address::from_v4(server), 443}, {}).key;
+  }
+  const std::array<uint8_t, 16> client{0x20, 1, 0xd, 0xb8, 0, byte(0), byte(1), byte(2),
+                                       0,    0, 0,   0,    0, 0,       0,       1};
+  const std::array<uint8_t, 16> server{0x20, 1, 0xd, 0xb8, 1, 0,       0,       0,
+                                       0,    0, 0,   0,    0, byte(3), byte(4), byte(5)};
+  return make_flow_key({Address::from_v6(client), port}, {Address::from_v6(server), 443}, {}).key;
+}
+
+/// This thread's own time: others on the machine may take the core away, but it does not count.
+double thread_seconds() {
+  timespec ts{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+  return static_cast<double>(ts.tv_sec) + static_cast<double>(ts.tv_nsec) / 1e9;
+}
+
+/// Makes a figure's worth of numbers in the same way for each contender.
+class Harness {
+ public:
+  Harness(Family family, uint64_t seed, size_t flows) : family_(family), flows_(flows), random_(seed) {}
+
+  void fill(Contender& table) const {
+    for (uint64_t i = 0; i < flows_; ++i)
+      if (!table.insert(key_of(i, family_)))
+        throw std::runtime_error(fmt::format("{} is full", table.name()));
+  }
+
+  /// Millions of look-ups a second, of flows that are there (from number `first` on) or of such as never are.
+  double lookups(Contender& table, uint64_t first) {
+    double seconds = 0;
+    size_t found = 0;
+    for (size_t done = 0; done < kLookupsPerRound; done += kChunk) {
+      for (FlowKey& key : keys_) key = key_of(first + next_random() % flows_, family_);
+      const double start = thread_seconds();
+      for (size_t at = 0; at < kChunk; at += kBurst)
+        found += table.lookup(std::span(keys_).subspan(at, kBurst));
+      seconds += thread_seconds() - start;
+    }
+    if (found != (first >= kAbsent ? 0 : kLookupsPerRound))
+      throw std::runtime_error(fmt::format("{} found {} of {} flows", table.name(), found, kLookupsPerRound));
+    return kLookupsPerRound / seconds / 1e6;
+  }
+
+  /// Millions of flows a second that come while as many go, first in, first out; `first` is the oldest.
+  double churn(Contender& table, uint64_t first) {
+    double seconds = 0;
+    size_t done_right = 0;
+    for (size_t done = 0; done < kChurnPerRound; done += kChunk) {
+      for (size_t i = 0; i < kChunk; ++i) {
+        keys_[i] = key_of(first + flows_ + done + i, family_);
+        closed_[i] = key_of(first + done + i, family_);
+      }
+      const double start = thread_seconds();
+      for (size_t at = 0; at < kChunk; at += kBurst)
+        done_right +=
+            table.churn(std::span(keys_).subspan(at, kBurst), std::span(closed_).subspan(at, kBurst));
+      seconds += thread_seconds() - start;
+    }
+    if (static_cast<double>(done_right) < 3.9 * kChurnPerRound)
+      throw std::runtime_error(
+          fmt::format("{} lost flows: {} steps of {}", table.name(), done_right, 4 * kChurnPerRound));
+    return kChurnPerRound / seconds / 1e6;
+  }
+
+ private:
+  uint64_t next_random() {
+    random_ ^= random_ << 13;
+    random_ ^= random_ >> 7;
+    return random_ ^= random_ << 17;
+  }
+
+  const Family family_;
+  const size_t flows_;
+  uint64_t random_;
+  std::array<FlowKey, kChunk> keys_;
+  std::array<FlowKey, kChunk> closed_;
+};
+
+using Samples = std::map<std::string, std::vector<double>, std::less<>>;
+using Contenders = std::vector<std::unique_ptr<Contender>>;
+
+/// One sample of each contender per round; who is first changes from round to round.
+template <class Measure>
+Samples interleave(const Contenders& contenders, int rounds, Measure&& measure) {
+  Samples samples;
+  for (int round = 0; round < rounds; ++round) {
+    for (size_t turn = 0; turn < contenders.size(); ++turn) {
+      Contender& table = *contenders[(turn + static_cast<size_t>(round)) % contenders.size()];
+      samples[std::string(table.name())].push_back(measure(table, round));
+    }
+  }
+  return samples;
+}
+
+void add_figures(Report& report, const std::string& figure, const std::string& suffix,
+                 const Samples& samples) {
+  const std::vector<double>& ours = samples.at("synfluid");
+  report.add(Figure::of(figure + suffix, "M/s", ours));
+  for (const auto& [peer, theirs] : samples) {
+    if (peer == "synfluid") continue;
+    std::vector<double> ratios;
+    for (size_t i = 0; i < ours.size(); ++i) ratios.push_back(ours[i] / theirs[i]);
+    Figure ratio = Figure::of(figure + "_over_" + peer + suffix, "x", ratios);
+    ratio.peer = {.name = peer, .value = median(theirs), .ratio = ratio.value};
+    report.add(std::move(ratio));
+  }
+}
+
+Result<Contenders> make_contenders(const ContenderConfig& config) {
+  Contenders contenders;
+  for (auto* make : {make_synfluid, make_rte_hash, make_absl, make_absl_prefetch, make_unordered_map}) {
+    auto one = make(config);
+    if (!one) return one.error();
+    contenders.push_back(std::move(*one));
+  }
+  return contenders;
+}
+
+/// Look-ups on fresh tables; where `config.churns`, then a whole turnover, and look-ups on the aged ones.
+Status run(Report& report, const Options& options, const Size& size, PageSize pages) {
+  const size_t flows = static_cast<size_t>(kLoad * size.capacity);
+  const bool churns = size.name == "1m";
+  auto contenders = make_contenders({.capacity = size.capacity,
+                                     .flows = flows,
+                                     .pages = pages,
+                                     .use = churns ? Use::kChurn : Use::kLookup});
+  if (!contenders) return contenders.error();
+  Harness harness(options.family, options.seed, flows);
+  for (const auto& table : *contenders) harness.fill(*table);
+
+  const std::string suffix = pages == PageSize::kHuge ? "" : "_4k";
+  add_figures(
+      report, "hit_" + size.name, suffix,
+      interleave(*contenders, options.rounds, [&](Contender& c, int) { return harness.lookups(c, 0); }));
+  add_figures(report, "miss_" + size.name, suffix,
+              interleave(*contenders, options.rounds,
+                         [&](Contender& c, int) { return harness.lookups(c, kAbsent); }));
+  if (!churns) return {};
+  add_figures(report, "churn", suffix, interleave(*contenders, options.rounds, [&](Contender& c, int round) {
+                return harness.churn(c, kChurnPerRound * static_cast<uint64_t>(round));
+              }));
+  const uint64_t oldest = kChurnPerRound * static_cast<uint64_t>(options.rounds);
+  add_figures(
+      report, "hit_" + size.name + "_aged", suffix,
+      interleave(*contenders, options.rounds, [&](Contender& c, int) { return harness.lookups(c, oldest); }));
+  return {};
+}
+
+/// All memory of a table at 90% load, by flow. The same for every key: IPv6 is what it is laid out for.
+Result<double> bytes_per_flow() {
+  constexpr double kFull = 0.9;
+  flowtable::Config config{
+      .capacity = 1u << 20, .secret = {}, .tick_ns = kNsPerMs, .pages = PageSize::kNormal};
+  config.idle_ns.fill(flowtable::kMaxIdleTicks * kNsPerMs);
+  auto table = flowtable::FlowTable::create(config, 0);
+  if (!table) return table.error();
+  const size_t wanted = static_cast<size_t>(kFull * (*table)->capacity());
+  for (uint64_t i = 0; i < wanted; ++i) (*table)->insert(key_of(i, Family::kV6), {}, 0);
+  if ((*table)->size() != wanted)
+    return Error(ErrorCode::kExhausted, "the table refused flows below 90% load");
+  return static_cast<double>((*table)->memory_bytes()) / static_cast<double>(wanted);
+}
+
+Status run_all(const Options& options) {
+  Report report("flowtable", ClockKind::kWall);
+  report.set_parameter("load", kLoad);
+  report.set_parameter("burst", kBurst);
+  report.set_parameter("rounds", options.rounds);
+  report.set_parameter("timer", "CLOCK_THREAD_CPUTIME_ID");
+  report.set_parameter("seed", options.seed);
+  report.set_parameter("family", options.family == Family::kV4   ? "ipv4"
+                                 : options.family == Family::kV6 ? "ipv6"
+                                                                 : "half ipv4, half ipv6");
+  for (const std::string& name : options.sizes) {
+    const Size size{name, kCapacities.at(name)};
+    report.set_parameter("flows_" + name, static_cast<size_t>(kLoad * size.capacity));
+    for (const PageSize pages : {PageSize::kHuge, PageSize::kNormal}) {
+      if (options.pages == (pages == PageSize::kHuge ? "normal" : "huge")) continue;
+      if (Status done = run(report, options, size, pages); !done) return done;
+    }
+  }
+  const auto bytes = bytes_per_flow();
+  if (!bytes) return bytes.error();
+  report.add({.name = "bytes_per_flow", .value = *bytes, .unit = "bytes"});
+  return report.write(options.json);
+}
+
+Options parse(CLI::App& app, int argc, char** argv) {
+  Options options;
+  app.add_option("--json", options.json, "write the figures as JSON to FILE, or - for standard output");
+  app.add_option("--sizes", options.sizes, "1m (2^20 slots, with churn), 10m (2^24 slots)")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"1m", "10m"}));
+  app.add_option("--pages", options.pages, "huge, normal or both")
+      ->check(CLI::IsMember({"huge", "normal", "both"}));
+  app.add_option("--family", options.family, "ipv4, ipv6 or mixed")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, Family>{
+          {"ipv4", Family::kV4}, {"ipv6", Family::kV6}, {"mixed", Family::kMixed}}));
+  app.add_option("--rounds", options.rounds, "samples of each figure")->check(CLI::Range(1, 1000));
+  app.add_option("--seed", options.seed, "of the order of look-ups, not 0")->check(CLI::PositiveNumber);
+  app.parse(argc, argv);
+  return options;
+}
+
+}  // namespace
+}  // namespace synfluid::bench
+
+int main(int argc, char** argv) {
+  CLI::App app("The flow table beside rte_hash, absl::flat_hash_map and std::unordered_map");
+  try {
+    const auto options = synfluid::bench::parse(app, argc, argv);
+    const auto done = synfluid::bench::run_all(options);
+    if (done) return 0;
+    std::cerr << "flowtable: " << done.error().text() << '\n';
+    return 1;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  } catch (const std::exception& error) {
+    std::cerr << "flowtable: " << error.what() << '\n';
+    return 1;
+  }
+}
