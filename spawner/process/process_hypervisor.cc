@@ -19,6 +19,7 @@
 #include "backend/process/shared_memory.h"
 #include "guest/images.h"
 #include "spawner/process/domain_ids.h"
+#include "spawner/process/process_image.h"
 #include "spawner/process/zygote_client.h"
 #include "spawner/shared_area.h"
 #include "spawner/wake_event.h"
@@ -27,23 +28,6 @@ namespace synfluid::spawner {
 namespace {
 
 namespace zygote = guest::process;
-
-constexpr uint64_t kMinMemoryBytes = 160 * 1024;
-/// What the kernel keeps for a process beside its memory: stack, page tables, task, descriptors.
-constexpr uint64_t kProcessOverheadBytes = 96 * 1024;
-/// Of the buffers; the others are the guest's to transmit from.
-constexpr uint32_t kPostedPart = 2;
-
-struct ProcessImage final : PreparedImage {
-  abi::ServiceKind service = abi::ServiceKind::kResponder;
-  std::string name;
-  std::string card_config;
-  uint32_t buffers = 0;
-  uint64_t own_bytes = 0;
-
-  size_t area_bytes() const { return size_t{abi::shared_pages(buffers)} * abi::kPageBytes; }
-  uint64_t cost_bytes() const { return area_bytes() + own_bytes + kProcessOverheadBytes; }
-};
 
 /// How far a guest has come, as the zygote tells it.
 struct Guest {
@@ -93,7 +77,9 @@ class ProcessHypervisor final : public Hypervisor {
   ~ProcessHypervisor() override = default;
 
   std::string_view name() const override { return "process"; }
-  Result<std::unique_ptr<PreparedImage>> prepare(const ImageSpec& spec) override;
+  Result<std::unique_ptr<PreparedImage>> prepare(const ImageSpec& spec) override {
+    return prepare_process_image(spec);
+  }
   Result<std::unique_ptr<Vm>> create(const PreparedImage& image, const VmConfig& config) override;
   backend::DoorbellSet& doorbells(WorkerId worker) override { return *doorbells_[worker.value()]; }
   int event_fd() const override { return epoll_.get(); }
@@ -219,30 +205,6 @@ Status ProcessHypervisor::start_zygote() {
   return {};
 }
 
-Result<std::unique_ptr<PreparedImage>> ProcessHypervisor::prepare(const ImageSpec& spec) {
-  const Result<std::optional<abi::ServiceKind>> kind = builtin_service(spec.image);
-  if (!kind) return kind.error();
-  if (!*kind)
-    return Error(
-        ErrorCode::kInvalidArgument,
-        fmt::format("image '{}' needs Xen: the process hypervisor runs built-in images only", spec.image));
-  Result<std::string> card_config = make_card_config(spec.config);
-  if (!card_config) return card_config.error();
-  if (spec.memory_bytes < kMinMemoryBytes)
-    return Error(ErrorCode::kInvalidArgument,
-                 fmt::format("memory of {} bytes is too little for a guest process, which needs {}",
-                             spec.memory_bytes, kMinMemoryBytes));
-  auto image = std::make_unique<ProcessImage>();
-  image->service = **kind;
-  image->name = spec.service;
-  image->card_config = std::move(*card_config);
-  const uint64_t area_pages = spec.memory_bytes / 2 / abi::kPageBytes;
-  image->buffers =
-      static_cast<uint32_t>(std::min<uint64_t>(area_pages - abi::kFirstBufferPage, abi::kMaxBuffers));
-  image->own_bytes = std::min(spec.memory_bytes - image->area_bytes(), zygote::kMaxGuestMemory);
-  return std::unique_ptr<PreparedImage>(std::move(image));
-}
-
 Status ProcessHypervisor::check_memory(const ProcessImage& image) const {
   if (committed_ + image.cost_bytes() <= memory_limit_) return {};
   return Error(ErrorCode::kNoMemory,
@@ -274,7 +236,7 @@ Result<std::unique_ptr<Vm>> ProcessHypervisor::create(const PreparedImage& prepa
                                       .generation = config.generation,
                                       .service = image.service,
                                       .buffers = image.buffers,
-                                      .rx_posted = std::max(image.buffers / kPostedPart, 1u),
+                                      .rx_posted = image.rx_posted(),
                                       .mac = guest_mac(*domid, config.generation),
                                       .entropy = entropy,
                                       .card_config = image.card_config});
