@@ -32,8 +32,11 @@ struct AreaConfig {
 /// The host's end of one area: an independent netback, strict about what a correct front end may do.
 class HostEnd {
  public:
-  explicit HostEnd(const AreaConfig& config) : pages_(abi::shared_pages(config.buffers)) {
-    memory_ = std::make_unique<Page[]>(pages_);
+  /// In memory of its own, or in `area`: zeroed and shared_pages(config.buffers) long.
+  explicit HostEnd(const AreaConfig& config, std::byte* area = nullptr)
+      : pages_(abi::shared_pages(config.buffers)) {
+    if (area == nullptr) own_ = std::make_unique<Page[]>(pages_);
+    memory_ = area == nullptr ? own_.get() : reinterpret_cast<Page*>(area);
     abi::Card& c = card();
     c.fixed = {.magic = abi::kCardMagic,
                .version = abi::kCardVersion,
@@ -134,7 +137,8 @@ class HostEnd {
   }
 
   uint32_t pages_;
-  std::unique_ptr<Page[]> memory_;
+  std::unique_ptr<Page[]> own_;
+  Page* memory_ = nullptr;
   uint32_t rx_req_cons_ = 0;
   uint32_t rx_rsp_prod_ = 0;
   uint32_t tx_req_cons_ = 0;
