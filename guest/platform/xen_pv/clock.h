@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include <xen/xen.h>
+#include "guest/platform/xen_pv/xen_abi.h"
 
 namespace synfluid::guest::xen_pv {
 

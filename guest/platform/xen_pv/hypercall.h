@@ -6,9 +6,7 @@
 
 #include <cstdint>
 
-#include <xen/event_channel.h>
-#include <xen/sched.h>
-#include <xen/xen.h>
+#include "guest/platform/xen_pv/xen_abi.h"
 
 namespace synfluid::guest::xen_pv {
 
@@ -25,7 +23,7 @@ inline void set_trap_table(const trap_info* table) {
 /// Returns when the port is pending, or when `deadline_ns` of Xen's system time has come (0: never).
 inline void poll_port(evtchn_port_t port, uint64_t deadline_ns) {
   sched_poll poll{};
-  poll.ports = &port;
+  set_xen_guest_handle(poll.ports, &port);
   poll.nr_ports = 1;
   poll.timeout = deadline_ns;
   hypercall(__HYPERVISOR_sched_op, SCHEDOP_poll, reinterpret_cast<uintptr_t>(&poll));
