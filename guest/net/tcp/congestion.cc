@@ -33,6 +33,17 @@ void TcpEngine::sample_rtt(Connection& c, uint64_t now_ns) {
     c.rttvar_us = static_cast<uint32_t>((3ull * c.rttvar_us + error) / 4);
     c.srtt_us = larger(1, static_cast<uint32_t>((7ull * c.srtt_us + rtt_us) / 8));
   }
+  set_rto(c);
+}
+
+/// From what is known of the round trip; undoes the doubling of time-outs. Without that, on a path that loses
+/// much, one unlucky segment would make every later loss cost a minute: no sample comes while anything is
+/// sent twice.
+void TcpEngine::set_rto(Connection& c) {
+  if (c.srtt_us == 0) {
+    c.rto_us = kFirstRtoUs;
+    return;
+  }
   const uint64_t rto_us = uint64_t{c.srtt_us} + larger(kGranularityUs, smaller(4 * c.rttvar_us, kMaxRtoUs));
   c.rto_us = static_cast<uint32_t>(rto_us < kMinRtoUs ? kMinRtoUs : rto_us > kMaxRtoUs ? kMaxRtoUs : rto_us);
 }

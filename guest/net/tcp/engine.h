@@ -138,6 +138,7 @@ class TcpEngine {
 
   // congestion.cc
   void sample_rtt(Connection& c, uint64_t now_ns);
+  void set_rto(Connection& c);
   void grow_window(Connection& c, uint32_t acked);
   void start_window(Connection& c);
 

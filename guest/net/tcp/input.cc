@@ -185,6 +185,7 @@ void TcpEngine::on_new_ack(Connection& c, uint32_t ack, uint64_t now_ns) {
   c.snd_una = ack;
   c.una_offset += acked - (fin_acknowledged ? 1 : 0);
   if (seq_before(c.snd_nxt, ack)) c.snd_nxt = ack;
+  if (c.retries != 0) set_rto(c);
   c.retries = 0;
   c.retransmit_at_ns = kNever;
   if (c.timing && seq_before(c.timed_seq, ack)) sample_rtt(c, now_ns);
@@ -269,7 +270,7 @@ void TcpEngine::on_payload(Connection& c, const Segment& segment, uint64_t now_n
   }
   if (bytes.empty() && !fin) return;
   if (seq != c.rcv_nxt) ++counters_.out_of_order;
-  if (seq != c.rcv_nxt || c.stalled || c.held.count != 0) {
+  if (seq != c.rcv_nxt || c.stalled) {
     held_.add(c.held, seq, bytes, fin ? HeldSegments::Fin::kFollows : HeldSegments::Fin::kNone);
     return;
   }

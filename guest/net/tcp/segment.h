@@ -17,7 +17,9 @@ inline constexpr uint8_t kAck = 0x10;
 inline constexpr uint32_t kTcpHeaderBytes = 20;
 
 /// What we say we can receive, and the most we send: an Ethernet frame's worth.
-inline uint16_t own_mss(const IpAddress& peer) { return peer.is_v4() ? 1460 : 1440; }
+inline uint16_t own_mss(const IpAddress& peer) {
+  return peer.is_v4() ? 1460 : 1440;
+}
 
 struct Segment {
   Endpoint from;
