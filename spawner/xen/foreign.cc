@@ -92,13 +92,15 @@ Result<std::unique_ptr<Vm>> ForeignGuests::Impl::create_vm(const ForeignImage& i
   auto domain = builder_->build(image, config.generation);
   if (!domain) return domain.error().within(image.path);
   const backend::DoorbellToken key = new_key();
-  auto console =
-      GuestConsole::connect(*config_.grants, *consoles_, domain->domain.id(), domain->console_port, key);
+  auto console = connect_console(*config_.grants, *consoles_, domain->domain.id(), domain->console_port, key);
   if (!console) return console.error().within(image.path);
   const ForeignHost host{.store = *store_,
                          .xen = *config_.xen,
-                         .grants = *config_.grants,
-                         .doorbells = config_.doorbells,
+                         .connect =
+                             [this](WorkerId worker, const backend::xen::ForeignLinkConfig& link) {
+                               return backend::xen::connect_foreign(*config_.grants,
+                                                                    config_.doorbells(worker), link);
+                             },
                          .forget = [this](backend::DoorbellToken gone) { guests_.erase(gone); }};
   auto vm = ForeignVm::create(host, std::move(*domain), std::move(*console), config, key);
   if (!vm) return vm.error().within(image.path);

@@ -37,7 +37,7 @@ Status StorePresence::watch(const std::string& token) {
 
 // ---- ForeignVm ----
 
-ForeignVm::ForeignVm(const ForeignHost& host, ForeignDomain domain, GuestConsole console,
+ForeignVm::ForeignVm(const ForeignHost& host, ForeignDomain domain, std::unique_ptr<GuestConsole> console,
                      const VmConfig& config, backend::DoorbellToken key)
     : host_(host),
       id_{domain.domain.id(), config.generation},
@@ -54,8 +54,8 @@ ForeignVm::~ForeignVm() {
 }
 
 Result<std::unique_ptr<ForeignVm>> ForeignVm::create(const ForeignHost& host, ForeignDomain domain,
-                                                     GuestConsole console, const VmConfig& config,
-                                                     backend::DoorbellToken key) {
+                                                     std::unique_ptr<GuestConsole> console,
+                                                     const VmConfig& config, backend::DoorbellToken key) {
   std::unique_ptr<ForeignVm> vm(new ForeignVm(host, std::move(domain), std::move(console), config, key));
   const auto mac = guest_mac(vm->id_.domid, vm->id_.generation);
   if (const Status s = vm->presence_.enter(config.name, mac, vm->domain_); !s) return s.error();
@@ -123,15 +123,14 @@ Status ForeignVm::connect(const FrontEndDetails& details) {
 }
 
 Status ForeignVm::make_link() {
-  auto link = backend::xen::connect_foreign(host_.grants, host_.doorbells(worker_),
-                                            {.domid = id_.domid,
-                                             .tx_ring = details_->tx_ring,
-                                             .rx_ring = details_->rx_ring,
-                                             .tx_port = details_->tx_port,
-                                             .rx_port = details_->rx_port,
-                                             .persistent = details_->persistent,
-                                             .receives_chains = details_->receives_chains,
-                                             .token = doorbell_});
+  auto link = host_.connect(worker_, {.domid = id_.domid,
+                                      .tx_ring = details_->tx_ring,
+                                      .rx_ring = details_->rx_ring,
+                                      .tx_port = details_->tx_port,
+                                      .rx_port = details_->rx_port,
+                                      .persistent = details_->persistent,
+                                      .receives_chains = details_->receives_chains,
+                                      .token = doorbell_});
   if (!link) return link.error();
   link_ = std::move(*link);
   return {};

@@ -3,6 +3,7 @@
 // Threads: the spawner's. Ownership: as in foreign.h.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -19,12 +20,14 @@
 
 namespace synfluid::spawner::xen {
 
-/// What all foreign guests share, and how they take themselves off the list.
+/// What all foreign guests share.
 struct ForeignHost {
   ControlStore& store;
   toolstack::XenCalls& xen;
-  backend::xen::GrantMapper& grants;
-  std::function<backend::xen::XenDoorbells&(WorkerId)> doorbells;
+  /// Maps a front end's rings and binds its channels, for a worker.
+  std::function<Result<std::unique_ptr<backend::GuestLink>>(WorkerId, const backend::xen::ForeignLinkConfig&)>
+      connect;
+  /// A guest takes itself off the list.
   std::function<void(backend::DoorbellToken)> forget;
 };
 
@@ -52,8 +55,8 @@ class ForeignVm final : public Vm, private backend::xen::XenbusDevice {
  public:
   /// `key` names the guest to its console's doorbell and, as text, to its watch.
   static Result<std::unique_ptr<ForeignVm>> create(const ForeignHost& host, ForeignDomain domain,
-                                                   GuestConsole console, const VmConfig& config,
-                                                   backend::DoorbellToken key);
+                                                   std::unique_ptr<GuestConsole> console,
+                                                   const VmConfig& config, backend::DoorbellToken key);
   ~ForeignVm() override;
 
   VmId id() const override { return id_; }
@@ -64,12 +67,12 @@ class ForeignVm final : public Vm, private backend::xen::XenbusDevice {
 
   /// The watch fired.
   std::optional<VmEvent> front_changed();
-  void read_console() { console_.read(); }
-  std::string last_words() const { return last_line(console_.tail()); }
+  void read_console() { console_->read(); }
+  std::string last_words() const { return last_line(console_->tail()); }
 
  private:
-  ForeignVm(const ForeignHost& host, ForeignDomain domain, GuestConsole console, const VmConfig& config,
-            backend::DoorbellToken key);
+  ForeignVm(const ForeignHost& host, ForeignDomain domain, std::unique_ptr<GuestConsole> console,
+            const VmConfig& config, backend::DoorbellToken key);
 
   Result<std::optional<std::string>> read_front(std::string_view key) override;
   Status write_state(backend::xen::XenbusState state) override;
@@ -86,7 +89,7 @@ class ForeignVm final : public Vm, private backend::xen::XenbusDevice {
   backend::DoorbellToken doorbell_;
   // Destroyed in reverse: link, handshake, store, console, domain. Xen keeps a domain whose pages are mapped.
   ForeignDomain domain_;
-  GuestConsole console_;
+  std::unique_ptr<GuestConsole> console_;
   StorePresence presence_;
   backend::xen::XenbusBackend handshake_;
   std::optional<backend::xen::FrontEndDetails> details_;

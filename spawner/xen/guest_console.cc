@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "backend/xen/channel.h"
 #include "base/abi/netif.h"
 #include "spawner/xen/foreign_domain.h"
 
@@ -20,6 +21,25 @@ struct ConsoleRing {
   uint32_t out_cons, out_prod;
 };
 static_assert(sizeof(ConsoleRing) == 3088 && sizeof(ConsoleRing) <= abi::kPageBytes);
+
+class MappedConsole final : public GuestConsole {
+ public:
+  MappedConsole(backend::xen::GrantMap map, backend::xen::Channel channel)
+      : map_(std::move(map)), channel_(std::move(channel)) {}
+
+  void read() override {
+    const std::string text = drain_console(map_.bytes());
+    if (text.empty()) return;
+    keep_tail(tail_, text);
+    channel_.notify();  // there is room again
+  }
+  const std::string& tail() const override { return tail_; }
+
+ private:
+  backend::xen::GrantMap map_;
+  backend::xen::Channel channel_;
+  std::string tail_;
+};
 
 }  // namespace
 
@@ -51,9 +71,9 @@ std::string last_line(std::string_view tail) {
   return line;
 }
 
-Result<GuestConsole> GuestConsole::connect(backend::xen::GrantMapper& mapper,
-                                           backend::xen::XenDoorbells& doorbells, DomId domid,
-                                           EventPort guest_port, backend::DoorbellToken token) {
+Result<std::unique_ptr<GuestConsole>> connect_console(backend::xen::GrantMapper& mapper,
+                                                      backend::xen::XenDoorbells& doorbells, DomId domid,
+                                                      EventPort guest_port, backend::DoorbellToken token) {
   auto shard = mapper.shard();
   if (!shard) return shard.error();
   const std::array<uint32_t, 1> refs = {kConsoleGrant};
@@ -61,14 +81,7 @@ Result<GuestConsole> GuestConsole::connect(backend::xen::GrantMapper& mapper,
   if (!map) return map.error().within("console");
   auto channel = backend::xen::Channel::bind(doorbells, domid, guest_port, token);
   if (!channel) return channel.error().within("console");
-  return GuestConsole(std::move(*map), std::move(*channel));
-}
-
-void GuestConsole::read() {
-  const std::string text = drain_console(map_.bytes());
-  if (text.empty()) return;
-  keep_tail(tail_, text);
-  channel_.notify();  // there is room again
+  return std::unique_ptr<GuestConsole>(std::make_unique<MappedConsole>(std::move(*map), std::move(*channel)));
 }
 
 }  // namespace synfluid::spawner::xen

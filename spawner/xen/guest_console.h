@@ -10,10 +10,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
-#include "backend/xen/channel.h"
 #include "backend/xen/grant_mapper.h"
 #include "backend/xen/xen_doorbells.h"
 #include "base/result.h"
@@ -34,21 +35,15 @@ std::string last_line(std::string_view tail);
 
 class GuestConsole {
  public:
-  static Result<GuestConsole> connect(backend::xen::GrantMapper& mapper,
-                                      backend::xen::XenDoorbells& doorbells, DomId domid,
-                                      EventPort guest_port, backend::DoorbellToken token);
-
-  /// The channel rang.
-  void read();
-  const std::string& tail() const { return tail_; }
-
- private:
-  GuestConsole(backend::xen::GrantMap map, backend::xen::Channel channel)
-      : map_(std::move(map)), channel_(std::move(channel)) {}
-
-  backend::xen::GrantMap map_;
-  backend::xen::Channel channel_;
-  std::string tail_;
+  virtual ~GuestConsole() = default;
+  /// The channel rang: takes what is there and makes room.
+  virtual void read() = 0;
+  virtual const std::string& tail() const = 0;
 };
+
+/// Maps the console ring of a guest, by its own grant, and binds its channel.
+Result<std::unique_ptr<GuestConsole>> connect_console(backend::xen::GrantMapper& mapper,
+                                                      backend::xen::XenDoorbells& doorbells, DomId domid,
+                                                      EventPort guest_port, backend::DoorbellToken token);
 
 }  // namespace synfluid::spawner::xen
