@@ -12,6 +12,10 @@ constexpr size_t kEthernetBytes = 14;
 constexpr uint16_t kEtherIpv4 = 0x0800;
 constexpr uint16_t kEtherArp = 0x0806;
 constexpr uint16_t kEtherIpv6 = 0x86dd;
+constexpr uint16_t kEtherVlan = 0x8100;
+constexpr uint16_t kEtherQinQ = 0x88a8;
+constexpr uint16_t kEtherQinQOld = 0x9100;
+constexpr size_t kTagBytes = 4;
 
 constexpr size_t kArpBytes = 28;
 constexpr uint16_t kArpRequest = 1;
@@ -126,6 +130,15 @@ LinkHeader LinkHeader::reversed() const noexcept {
   std::swap_ranges(answer.bytes_.begin(), answer.bytes_.begin() + kMacBytes,
                    answer.bytes_.begin() + kMacBytes);
   return answer;
+}
+
+uint16_t link_header_bytes(std::span<const std::byte> frame) noexcept {
+  for (size_t at = kEthernetBytes; at <= LinkHeader::kMaxBytes && at <= frame.size(); at += kTagBytes) {
+    const uint16_t type = u16(frame, at - 2);
+    if (type == kEtherIpv4 || type == kEtherIpv6) return static_cast<uint16_t>(at);
+    if (type != kEtherVlan && type != kEtherQinQ && type != kEtherQinQOld) break;
+  }
+  return 0;
 }
 
 size_t frame_for_guest(std::span<const std::byte> frame, uint16_t l3_offset, const MacAddress& guest,

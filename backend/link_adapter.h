@@ -45,6 +45,10 @@ class LinkHeader {
   uint8_t length_ = 0;
 };
 
+/// Bytes in front of the IP header, VLAN tags included; 0 if the frame is no IP packet behind two tags at the
+/// most.
+uint16_t link_header_bytes(std::span<const std::byte> frame) noexcept;
+
 /// Writes the frame as the guest is to see it. Returns its length; 0 if it does not fit into `out`.
 size_t frame_for_guest(std::span<const std::byte> frame, uint16_t l3_offset, const MacAddress& guest,
                        std::span<std::byte> out) noexcept;

@@ -1,5 +1,6 @@
 #include "backend/vif.h"
 
+#include <array>
 #include <utility>
 
 #include "backend/rx_path.h"
@@ -8,6 +9,19 @@
 #include "base/abi/card.h"
 
 namespace synfluid::backend {
+
+namespace {
+
+/// What a vif keeps for a foreign guest's link layer.
+struct LinkAdaptation {
+  MacAddress guest;
+  std::array<std::byte, kMaxFrameBytes> frame;
+};
+
+/// Neighbour queries that one receive() answers before it lets its owner look after other guests.
+constexpr int kMaxQueriesPerCall = 16;
+
+}  // namespace
 
 // Members are destroyed in reverse, so the link, whose pages all others use, goes last.
 class Vif::Impl {
@@ -20,17 +34,42 @@ class Vif::Impl {
   GrantPages pages_;
   TxPath tx_;
   RxPath rx_;
+  std::unique_ptr<LinkAdaptation> adaptation_;
 };
 
 Vif::Vif(std::unique_ptr<GuestLink> link) : impl_(std::make_unique<Impl>(std::move(link))) {}
 Vif::~Vif() = default;
 
 bool Vif::send(std::span<const std::byte> frame, FrameChecksum checksum) noexcept {
-  return impl_->rx_.send(frame, checksum);
+  LinkAdaptation* const adaptation = impl_->adaptation_.get();
+  if (adaptation == nullptr) return impl_->rx_.send(frame, checksum);
+  const uint16_t l3_offset = link_header_bytes(frame);
+  const size_t length =
+      l3_offset == 0 ? 0 : frame_for_guest(frame, l3_offset, adaptation->guest, adaptation->frame);
+  return impl_->rx_.send(std::span(adaptation->frame).first(length), checksum);
 }
 
 size_t Vif::receive(std::span<std::byte> into) noexcept {
-  return broken() ? 0 : impl_->tx_.receive(into);
+  if (broken()) return 0;
+  if (!impl_->adaptation_) return impl_->tx_.receive(into);
+  for (int queries = 0; queries < kMaxQueriesPerCall; ++queries) {
+    const size_t length = impl_->tx_.receive(into);
+    std::array<std::byte, kNeighbourAnswerBytes> answer;
+    const size_t answered = answer_neighbour_query(into.first(length), answer);
+    if (answered == 0) return length;
+    // Without a buffer for the answer the guest asks again.
+    impl_->rx_.send(std::span(answer).first(answered), FrameChecksum::kUnknown);
+  }
+  return 0;
+}
+
+void Vif::adapt_link_layer(const MacAddress& guest) {
+  impl_->adaptation_ = std::make_unique<LinkAdaptation>();
+  impl_->adaptation_->guest = guest;
+}
+
+bool Vif::adapts_link_layer() const noexcept {
+  return impl_->adaptation_ != nullptr;
 }
 
 void Vif::flush() noexcept {

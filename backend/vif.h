@@ -17,6 +17,7 @@
 #include <string_view>
 
 #include "backend/guest_link.h"
+#include "backend/link_adapter.h"
 
 namespace synfluid::backend {
 
@@ -75,6 +76,12 @@ class Vif {
   /// Tells a guest of ours how old the first SYN is that send() is about to give it. No effect on a foreign
   /// one.
   void stamp_syn_age(uint64_t ns) noexcept;
+
+  /// For a foreign guest that is the end of its flows: from now on send() gives frames a plain Ethernet
+  /// header to `guest`, and receive() answers its neighbour queries itself (link_adapter.h). What receive()
+  /// returns still has the guest's own header. Before the first frame.
+  void adapt_link_layer(const MacAddress& guest);
+  bool adapts_link_layer() const noexcept;
 
   /// May be called by any thread while the vif lives.
   VifCounters counters() const noexcept;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 
+#include "backend/link_adapter.h"
 #include "base/packet.h"
 #include "gateway/packet_io.h"
 #include "policies/policy.h"
@@ -98,6 +99,7 @@ struct FlowData {
   std::array<uint64_t, 2> bytes{};  ///< of TCP payload, by FromEnd
   TcpProgress tcp;
   Address subscriber;
+  backend::LinkHeader link;  ///< of the initiator's frames, where the VM's vif adapts the link layer
 };
 
 }  // namespace synfluid::gateway

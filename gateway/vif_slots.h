@@ -38,6 +38,7 @@ struct VifSlot {
   int64_t idle_timeout_ns = 0;
   int64_t idle_since_ns = 0;  ///< traffic time; counts while `flows` is 0
   ScopeKey key;
+  VlanTags vlan;  ///< of all its flows, where the vif adapts the link layer: the guest's own frames have none
   spawner::VmId vm;
   std::unique_ptr<backend::Vif> vif;
   HeldList backlog;  ///< frames that found no receive buffer

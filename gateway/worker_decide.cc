@@ -63,6 +63,7 @@ void Worker::summon(rte_mbuf* frame, const ParsedPacket& syn, Side side, const V
   const FlowIndex flow = new_flow(syn, side, verdict);
   if (flow == flowtable::kNoFlow) return table_full(frame, syn, side, verdict);
   data(flow).relayed = handed_over;
+  data(flow).link = backend::LinkHeader::of(bytes_of(frame), syn.l3_offset);
   hold(flow, frame, side);
   if (shared != kNone) {
     if (observer_ != nullptr) observer_->on_syn(syn, verdict, SynFate::kHeld, {});

@@ -1,6 +1,7 @@
 // The spawner's messages, and the frames that VMs send.
 
 #include <algorithm>
+#include <cstring>
 
 #include "gateway/worker.h"
 
@@ -20,6 +21,17 @@ constexpr uint32_t kTurnsBetweenDoorbells = 16;
 
 /// A shared VM may be on its way back when the spawner names it; then the worker asks again, so often.
 constexpr uint8_t kAskAgain = 3;
+
+/// Gives a foreign guest's frame the link header of its flow's answers. False if the frame has no room for
+/// it.
+bool restore_link(rte_mbuf* frame, const ParsedPacket& packet, const backend::LinkHeader& initiator) {
+  const backend::LinkHeader header = initiator.reversed();
+  if (rte_pktmbuf_adj(frame, packet.l3_offset) == nullptr) return false;
+  char* const front = rte_pktmbuf_prepend(frame, static_cast<uint16_t>(header.bytes().size()));
+  if (front == nullptr) return false;
+  std::memcpy(front, header.bytes().data(), header.bytes().size());
+  return true;
+}
 
 }  // namespace
 
@@ -84,6 +96,7 @@ void Worker::vm_served(FlowIndex flow, uint32_t number, const spawner::SpawnRepl
   slot.service = d.service;
   slot.idle_timeout_ns = d.idle_timeout_ns;
   slot.key = scope_key(d.plan_generation, d.service, d.scope, d.subscriber);
+  slot.vlan = table_->key(flow).vlan;
   if (d.scope != policies::Scope::kFlow) shared_slots_[slot.key] = number;
   attach(flow, number);
   // The spawner has put the SYN into the ring already.
@@ -108,6 +121,10 @@ void Worker::ask_again(FlowIndex flow) {
 
 /// The flow uses a VM that is here already.
 void Worker::join(FlowIndex flow, uint32_t number) {
+  const VifSlot& slot = slots_[number];
+  // A guest whose frames have no tags cannot say which VLAN they are for.
+  if (slot.vif->adapts_link_layer() && slot.vlan != table_->key(flow).vlan)
+    return fail(flow, DropReason::kRefusedOnFailure);
   attach(flow, number);
   FlowData& d = data(flow);
   const int64_t since_syn = wait_now_ns_ - d.syn_ns;
@@ -197,7 +214,8 @@ size_t Worker::poll_vif(uint32_t number) {
     rte_pktmbuf_append(frame, static_cast<uint16_t>(length));
     counters_.from_vm.add();
     ++received;
-    const ParsedPacket packet = parse_packet(bytes_of(frame));
+    ParsedPacket packet = parse_packet(bytes_of(frame));
+    if (vif.adapts_link_layer()) packet.flow.key.vlan = slots_[number].vlan;
     if (const backend::GuardVerdict verdict = backend::judge_headers(packet); !verdict.allowed) {
       drop(frame, verdict.reason);
       continue;
@@ -250,7 +268,11 @@ void Worker::from_vm(uint32_t number, rte_mbuf* frame, const ParsedPacket& packe
     d.bytes[static_cast<size_t>(packet.flow.from)] += packet.payload_length;
   table_->touch(flow, now_ns_);
   d.seen_ns = now_ns_;
-  transmit(verdict.out, frame);
+  if (!slots_.is_live(number) || !slots_[number].vif->adapts_link_layer() ||
+      restore_link(frame, packet, d.link))
+    transmit(verdict.out, frame);
+  else
+    drop(frame, DropReason::kTooLong);
   if (const FlowEnd end = d.tcp.see(packet); end != FlowEnd::kOpen) close(flow, end);
 }
 

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include "spawner/life_cycle.h"
+#include "spawner/shared_area.h"
 
 namespace synfluid::spawner {
 
@@ -53,7 +54,11 @@ void LifeCycle::answer_shared(WorkerId worker, const SpawnRequest& request, cons
 }
 
 void LifeCycle::build_for(WorkerId worker, SpawnRequest request, const std::optional<ScopeKey>& key) {
-  if (at_max_vms(*request.services)) give_up_one_pooled();
+  while (at_max_vms(*request.services) && give_up_one_pooled()) {
+  }
+  // Only for a request that came without a ticket, or with one of more generous limits.
+  if (at_max_vms(*request.services))
+    return fail(worker, request.cookie, {ErrorCode::kExhausted, "as many VMs run as limits.max_vms allows"});
   const BuildOrder order{request.services, request.service, worker, request.doorbell};
   Result<VmRecord*> built = build(order);
   while (!built && make_room(built.error().code())) built = build(order);
@@ -139,7 +144,10 @@ Status LifeCycle::hand_over(VmRecord& record, WorkerId worker, const SpawnReques
   }
   std::unique_ptr<backend::GuestLink> link = record.vm->take_link();
   if (!link) return Error(ErrorCode::kSystem, "its vif could not be attached to the worker");
+  const bool is_foreign_end =
+      link->card() == nullptr && record.service_of().mode == policies::ServiceMode::kTerminate;
   record.vif = std::make_unique<backend::Vif>(std::move(link));
+  if (is_foreign_end) record.vif->adapt_link_layer(guest_mac(record.id.domid, record.id.generation));
   if (!request.first_frame.empty()) {
     const int64_t age = config_.clock.now_ns() - request.syn_time_ns;
     record.vif->stamp_syn_age(static_cast<uint64_t>(std::max<int64_t>(age, 0)));

@@ -2,6 +2,7 @@
 #include "backend/vif.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include <gtest/gtest.h>
@@ -80,6 +81,40 @@ TEST_P(VifTest, AFrameOfTheGuestIsReceivedAndAnswered) {
   rig.vif.flush();
   EXPECT_EQ(rig.guest.tx_statuses(), std::vector<int16_t>{abi::kRspOkay});
   EXPECT_EQ(rig.vif.counters().frames_from_guest, 1u);
+}
+
+TEST_P(VifTest, AForeignEndOfFlowsGetsPlainFramesAndItsQueriesAnswered) {
+  constexpr MacAddress kGuest = {0x02, 0, 0, 0, 0, 0x77};
+  rig.vif.adapt_link_layer(kGuest);
+  rig.guest.post(4);
+  Frame tagged = pattern(60);
+  const std::array<uint8_t, 7> type_and_tag = {0x81, 0x00, 0x00, 0x64, 0x08, 0x00, 0x45};
+  std::memcpy(tagged.data() + 12, type_and_tag.data(), type_and_tag.size());
+  ASSERT_TRUE(rig.vif.send(tagged));
+  rig.vif.flush();
+  const Frame seen = rig.guest.receive();
+  ASSERT_EQ(seen.size(), 56u);  // the tag is gone
+  EXPECT_TRUE(std::equal(kGuest.begin(), kGuest.end(), reinterpret_cast<const uint8_t*>(seen.data())));
+  EXPECT_TRUE(std::equal(seen.begin() + 14, seen.end(), tagged.begin() + 18));
+
+  Frame query(42);
+  const std::array<uint8_t, 10> arp = {0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1};
+  std::memcpy(query.data() + 12, arp.data(), arp.size());
+  query[28] = std::byte{10};   // sender 10.0.0.0
+  query[38] = std::byte{192};  // target 192.0.0.0
+  rig.guest.transmit(query);
+  const Frame frame = pattern(60);
+  rig.guest.transmit(frame);
+  EXPECT_EQ(rig.receive(), frame);  // the query is none of the owner's business
+  rig.vif.flush();
+  EXPECT_EQ(rig.guest.receive().size(), 42u);
+}
+
+TEST_P(VifTest, WhatIsNoIpPacketIsNotSentToAForeignEnd) {
+  rig.vif.adapt_link_layer({});
+  rig.guest.post(4);
+  EXPECT_FALSE(rig.vif.send(pattern(60)));
+  EXPECT_EQ(rig.vif.counters().too_long, 1u);
 }
 
 TEST_P(VifTest, FramesKeepTheirOrder) {
