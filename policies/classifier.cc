@@ -2,38 +2,14 @@
 
 #include <algorithm>
 
+#include "policies/spans.h"
+
 namespace synfluid::policies {
 
 namespace {
 
 constexpr size_t kPorts = 65536;
 constexpr size_t kVlanIds = 4096;
-
-using Spans = std::vector<Span>;
-
-void add_prefixes(Spans& spans, const std::vector<Prefix>& prefixes, uint16_t rule) {
-  if (prefixes.empty()) spans.push_back({.rule = rule});
-  for (const Prefix& prefix : prefixes) {
-    const Key128 first = to_key(prefix.address);
-    const Key128 last = last_key(prefix);
-    const bool around_v4 = prefix.length < kV4PrefixBits && first <= kFirstV4 && last >= kLastV4;
-    if (!around_v4) {
-      spans.push_back({first, last, rule});
-      continue;
-    }
-    if (first < kFirstV4) spans.push_back({first, kFirstV4 - 1, rule});
-    if (last > kLastV4) spans.push_back({kLastV4 + 1, last, rule});
-  }
-}
-
-void add_ranges(Spans& spans, std::span<const Range> ranges, uint16_t rule) {
-  if (ranges.empty()) spans.push_back({.rule = rule});
-  for (const Range& range : ranges) spans.push_back({range.first, range.last, rule});
-}
-
-std::span<const Range> as_span(const std::optional<Range>& range) {
-  return range ? std::span<const Range>(&*range, 1) : std::span<const Range>();
-}
 
 std::vector<RowRef> array_of(const Spans& spans, size_t size, RuleSets& sets) {
   const std::vector<Interval> intervals = sweep(spans, sets);

@@ -9,15 +9,9 @@
 
 #include "policies/key128.h"
 #include "policies/rule_sets.h"
+#include "policies/spans.h"
 
 namespace synfluid::policies {
-
-/// One rule's condition on one field. The spans of one rule may touch and overlap.
-struct Span {
-  Key128 first = 0;
-  Key128 last = kLastKey;
-  uint16_t rule = 0;
-};
 
 /// The rules of `row` hold from `first` up to the next interval's first.
 struct Interval {
