@@ -10,8 +10,9 @@ namespace {
 
 /// A request costs up to a millisecond; between so many, events and returns get their turn.
 constexpr int kRequestsPerTurn = 8;
-/// More go in a turn than come, so that the dying never pile up.
-constexpr int kDestroysPerTurn = 16;
+/// So many VMs more go in a turn than come: the dying never pile up, and a request that comes meanwhile does
+/// not wait for many of them.
+constexpr int kDestroysPerTurn = 2;
 constexpr int kEventsPerTurn = 64;
 constexpr int kReturnsPerTurn = 64;
 /// A worker does not say when it has taken a reply or a notice that its ring was full of; it is looked at
@@ -31,11 +32,11 @@ bool LifeCycle::step() {
   bool busy = take_events();
   busy |= take_returns();
   busy |= send_lost();
-  const bool asked = take_requests();
-  busy |= asked;
+  const int asked = take_requests();
+  busy |= asked > 0;
   busy |= expire();
-  busy |= destroy_some();
-  if (!asked) busy |= tend_pools();
+  busy |= destroy_some(asked + kDestroysPerTurn);
+  if (asked == 0) busy |= tend_pools();
   if (!busy) drop_unused_sets();
   return busy;
 }
@@ -88,20 +89,20 @@ bool LifeCycle::take_returns() {
   return any;
 }
 
-bool LifeCycle::take_requests() {
-  bool any = false;
+int LifeCycle::take_requests() {
+  int asked = 0;
   for (size_t i = 0; i < ports_.size(); ++i) {
     const WorkerId worker(static_cast<uint16_t>(i));
     for (int taken = 0; taken < kRequestsPerTurn; ++taken) {
       if (ports_[i]->free_replies() <= waiting_[i]) break;
       std::optional<SpawnRequest> request = ports_[i]->next_request();
       if (!request) break;
-      any = true;
+      ++asked;
       count(counters_.requests);
       handle(worker, std::move(*request));
     }
   }
-  return any;
+  return asked;
 }
 
 bool LifeCycle::send_lost() {
@@ -144,9 +145,9 @@ bool LifeCycle::expire() {
   return any || !over.empty();
 }
 
-bool LifeCycle::destroy_some() {
+bool LifeCycle::destroy_some(int at_most) {
   const bool any = !dying_.empty();
-  for (int i = 0; i < kDestroysPerTurn && !dying_.empty(); ++i) destroy_oldest_dying();
+  for (int i = 0; i < at_most && !dying_.empty(); ++i) destroy_oldest_dying();
   return any;
 }
 

@@ -1,8 +1,8 @@
 // The spawner without its thread: requests to VMs, VMs to pools and to teardown. Private to the room.
 //
 // Threads: one at a time, the spawner's. Each worker's rings are used from the spawner's end only, but in
-// retire(). Bounded: a turn takes at most kRequestsPerTurn requests and kDestroysPerTurn teardowns, so that
-// neither starves the other; requests are taken only as long as their replies have room.
+// retire(). Bounded: a turn takes at most kRequestsPerTurn requests of each worker and few more teardowns
+// than that, so that neither starves the other; requests are taken only as long as their replies have room.
 #pragma once
 
 #include <atomic>
@@ -59,9 +59,9 @@ class LifeCycle {
   // One turn.
   bool take_events();
   bool take_returns();
-  bool take_requests();
+  int take_requests();
   bool expire();
-  bool destroy_some();
+  bool destroy_some(int at_most);
   bool tend_pools();
   bool send_lost();
 

@@ -263,6 +263,33 @@ TEST_F(FilledPoolTest, PooledVmsGiveWayWhenMaxVmsIsReached) {
   EXPECT_EQ(fake_.live, 2u);
 }
 
+TEST_F(SpawnerTest, MaxVmsHoldsForRequestsWithoutATicketToo) {
+  policies::PolicySpec spec = test_policy();
+  spec.limits.max_vms = 2;
+  services_ = prepare(spec);
+  EXPECT_EQ(serve(0, kPerFlow).outcome, kServed);
+  EXPECT_EQ(serve(0, kPerFlow).outcome, kServed);
+  SpawnRequest third = request(kPerFlow);
+  third.ticket.release();
+  EXPECT_TRUE(port(0).request(std::move(third)));
+  settle();
+  EXPECT_EQ(reply(0).outcome, kFailed);
+  EXPECT_EQ(fake_.live, 2u);
+}
+
+TEST_F(SpawnerTest, ARequestDoesNotWaitForManyTeardowns) {
+  for (int i = 0; i < 60; ++i) serve(0, kPerFlow);
+  std::vector<VmId> owned;
+  for (const auto& [vm, vif] : vifs_) owned.push_back(vm);
+  for (const VmId vm : owned) give_back(0, vm);
+  spawner_->step();
+  EXPECT_GE(fake_.live, 58u);
+  ask(0, kPerFlow);
+  spawner_->step();
+  EXPECT_EQ(reply(0).outcome, kServed);
+  EXPECT_GE(fake_.live, 55u);
+}
+
 TEST_F(FilledPoolTest, AFailingRefillBacksOff) {
   faulty_.faults().fail_at(FaultPlan::kNever);
   fake_.capacity = 0;
