@@ -53,15 +53,12 @@ const YamlNode* MapReader::require(std::string_view key) const {
   return find(key);
 }
 
-std::vector<const YamlNode*> read_list(const YamlNode& node, std::string_view what, Report& report) {
-  if (node.kind == NodeKind::kScalar) return {&node};
-  if (node.kind == NodeKind::kMap || node.items.empty()) {
-    const std::string found = node.kind == NodeKind::kSequence ? "an empty list" : describe(node);
-    report.error(node.mark, {}, fmt::format("{} is no list of {}", found, what),
-                 fmt::format("at least one of {}; leave the key out for all", what));
-    return {};
-  }
-  return node.items;
+bool check_list(const YamlNode& node, std::string_view what, Report& report) {
+  if (node.kind == NodeKind::kScalar || !node.items.empty()) return true;
+  const std::string found = node.kind == NodeKind::kSequence ? "an empty list" : describe(node);
+  report.error(node.mark, {}, fmt::format("{} is no list of {}", found, what),
+               fmt::format("at least one of {}, or no such key", what));
+  return false;
 }
 
 }  // namespace synfluid::policies

@@ -51,8 +51,21 @@ class MapReader {
 /// The key of a map's entry, if it is text and its first; else complains.
 bool check_key(const YamlNode& key, std::span<const std::string_view> before, Report& report);
 
-/// The elements of a list, or the value itself where there is only one. An empty list is complained about.
-std::vector<const YamlNode*> read_list(const YamlNode& node, std::string_view what, Report& report);
+/// Complains unless the node is a scalar or a list that is not empty.
+bool check_list(const YamlNode& node, std::string_view what, Report& report);
+
+/// Calls `use` with each element of a list, or with the value itself where there is only one, until it
+/// returns false. Nothing is copied: by aliases, a small file can name a long list often.
+template <class Use>
+void for_each_item(const YamlNode& node, std::string_view what, Report& report, Use use) {
+  if (!check_list(node, what, report)) return;
+  if (node.kind == NodeKind::kScalar) {
+    use(node);
+    return;
+  }
+  for (const YamlNode* item : node.items)
+    if (!use(*item)) return;
+}
 
 /// A scalar by one of the parse_… functions. `what` is for a node that is no scalar.
 template <class Parse>

@@ -115,21 +115,23 @@ class RulesReader {
   std::vector<Prefix> read_prefixes(const YamlNode* node) {
     std::vector<Prefix> prefixes;
     if (node == nullptr) return prefixes;
-    for (const YamlNode* item : read_list(*node, "prefixes", report_)) {
-      if (!count_condition(*item)) break;
-      if (const auto prefix = read_value(item, "prefix", report_, parse_prefix)) prefixes.push_back(*prefix);
-    }
+    for_each_item(*node, "prefixes", report_, [&](const YamlNode& item) {
+      if (!count_condition(item)) return false;
+      if (const auto prefix = read_value(&item, "prefix", report_, parse_prefix)) prefixes.push_back(*prefix);
+      return true;
+    });
     return prefixes;
   }
 
   std::vector<Range> read_ports(const YamlNode* node) {
     std::vector<Range> ports;
     if (node == nullptr) return ports;
-    for (const YamlNode* item : read_list(*node, "ports", report_)) {
-      if (!count_condition(*item)) break;
-      const auto parse = [](std::string_view text) { return parse_range(text, kPorts, "8000-8100"); };
-      if (const auto range = read_value(item, "port", report_, parse)) ports.push_back(*range);
-    }
+    const auto parse = [](std::string_view text) { return parse_range(text, kPorts, "8000-8100"); };
+    for_each_item(*node, "ports", report_, [&](const YamlNode& item) {
+      if (!count_condition(item)) return false;
+      if (const auto range = read_value(&item, "port", report_, parse)) ports.push_back(*range);
+      return true;
+    });
     return ports;
   }
 

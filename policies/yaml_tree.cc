@@ -132,8 +132,9 @@ Mark mark_at(std::string_view text, size_t offset) {
 
 tl::expected<YamlTree, YamlFault> parse_yaml(std::string_view text) {
   if (const auto bad = find_bad_text(text))
-    return tl::unexpected(YamlFault{mark_at(text, *bad), fmt::format("byte 0x{:02x} is no UTF-8 text",
-                                                                     static_cast<uint8_t>(text[*bad]))});
+    return tl::unexpected(YamlFault{
+        mark_at(text, *bad),
+        fmt::format("byte 0x{:02x} is no text; a policy is UTF-8", static_cast<uint8_t>(text[*bad]))});
   try {
     return build_tree(text);
   } catch (const Refused& refused) {
