@@ -41,6 +41,7 @@ namespace {
 constexpr WorkerId kWorker{0};
 constexpr int64_t kPatienceNs = 5 * kNsPerSecond;
 constexpr uint32_t kWarmUp = 3;
+constexpr useconds_t kSettleUs = 300'000;
 constexpr size_t kDoorbells = 64;
 
 struct Options {
@@ -114,7 +115,11 @@ class Storm {
   }
 
  private:
-  uint64_t free_kib() { return hypervisor_->memory_left().value_or(0) >> 10; }
+  /// Xen frees what is left of a domain when its processors have passed through their idle loops.
+  uint64_t free_kib() {
+    usleep(kSettleUs);
+    return hypervisor_->memory_left().value_or(0) >> 10;
+  }
   uint32_t swept() { return hypervisor_->sweep().value_or(~0u); }
 
   /// The first guests make the kernel set up what it keeps.

@@ -186,7 +186,8 @@ class XenControlStore final : public ControlStore {
 }  // namespace
 
 Result<std::unique_ptr<ControlStore>> open_control_store() {
-  std::unique_ptr<xs_handle, CloseStore> handle(xs_open(0));
+  // Without the socket of a store that runs here, libxenstore would wait for one behind the kernel, for ever.
+  std::unique_ptr<xs_handle, CloseStore> handle(xs_open(XS_OPEN_SOCKETONLY));
   if (!handle) {
     return Error(ErrorCode::kUnavailable,
                  fmt::format("no XenStore answers ({}); is xenstored running?",

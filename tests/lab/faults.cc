@@ -1,0 +1,221 @@
+// Fails the builder at each of its steps on real Xen, and guests in ways of their own, and looks whether Xen
+// is as it was: domains, free memory, grants, event channels. Runs in dom0 as root.
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <dirent.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "backend/vif.h"
+#include "backend/xen/xen_link.h"
+#include "base/clock.h"
+#include "guest/images.h"
+#include "spawner/toolstack/domain_builder.h"
+#include "spawner/toolstack/failing_xen_calls.h"
+#include "spawner/xen/domain_watch.h"
+#include "spawner/xen/xen_hypervisor.h"
+
+namespace synfluid {
+namespace {
+
+using spawner::FaultPlan;
+using spawner::toolstack::BuiltDomain;
+using spawner::toolstack::DomainBuilder;
+using spawner::toolstack::FailingXenCalls;
+using spawner::toolstack::GuestTemplate;
+using spawner::toolstack::XenCalls;
+
+constexpr uint64_t kMemory = 256 << 10;
+constexpr uint32_t kAllDomains = 1024;
+
+/// What Xen's own tables may grow by and keep: its xenheap is cut into pieces and not put together at once.
+constexpr int64_t kSlackKib = 64;
+constexpr useconds_t kSettleUs = 500'000;
+constexpr int kEventTries = 100;
+constexpr int kEventWaitMs = 20;
+
+struct Holdings {
+  uint32_t domains = 0;
+  int64_t free_kib = 0;
+  uint32_t files = 0;
+};
+
+class Tests {
+ public:
+  explicit Tests(XenCalls& xen) : xen_(xen) {}
+
+  /// Runs the body, then compares what is held with what was before.
+  void run(const std::string& name, const std::function<std::string()>& body) {
+    const Holdings before = holdings();
+    std::string trouble = body();
+    usleep(kSettleUs);
+    const Holdings after = holdings();
+    if (trouble.empty()) trouble = difference(before, after);
+    ++(trouble.empty() ? passed_ : failed_);
+    fmt::print("{}: {}{}{}\n", trouble.empty() ? "PASS" : "FAIL", name, trouble.empty() ? "" : ": ", trouble);
+    std::fflush(stdout);
+  }
+
+  int end() const {
+    fmt::print("{} passed, {} failed\n", passed_, failed_);
+    return failed_ == 0 ? 0 : 1;
+  }
+
+ private:
+  Holdings holdings() {
+    Holdings held;
+    const auto domains = xen_.list_domains(DomId(1), kAllDomains);
+    held.domains = domains ? static_cast<uint32_t>(domains->size()) : ~0u;
+    held.free_kib = static_cast<int64_t>(xen_.free_memory().value_or(0) >> 10);
+    DIR* files = ::opendir("/proc/self/fd");
+    while (::readdir(files) != nullptr) ++held.files;
+    ::closedir(files);
+    return held;
+  }
+
+  static std::string difference(const Holdings& before, const Holdings& after) {
+    if (after.domains != before.domains)
+      return fmt::format("{} domains, before {}", after.domains, before.domains);
+    if (after.free_kib < before.free_kib - kSlackKib)
+      return fmt::format("{} KiB free, before {}", after.free_kib, before.free_kib);
+    if (after.files != before.files)
+      return fmt::format("{} files open, before {}", after.files, before.files);
+    return {};
+  }
+
+  XenCalls& xen_;
+  uint32_t passed_ = 0;
+  uint32_t failed_ = 0;
+};
+
+class Faults {
+ public:
+  Faults(XenCalls& xen, GuestTemplate guest, std::unique_ptr<backend::xen::XenDoorbells> doorbells)
+      : xen_(xen), guest_(std::move(guest)), doorbells_(std::move(doorbells)), tests_(xen) {}
+
+  int run() {
+    // The kernel sets up what it keeps.
+    static_cast<void>(wired_guest());
+    usleep(kSettleUs);
+    fail_each_step();
+    tests_.run("a guest that is wired and never started", [this] { return wired_guest(); });
+    tests_.run("an event channel that does not exist", [this] { return wrong_port(); });
+    tests_.run("more grants than the guest gives", [this] { return too_many_grants(); });
+    tests_.run("a guest that jumps into its data", [this] { return crash(); });
+    tests_.run("guests that a former run left", [this] { return sweep(); });
+    return tests_.end();
+  }
+
+ private:
+  void fail_each_step() {
+    FailingXenCalls failing(xen_);
+    DomainBuilder builder(failing);
+    failing.faults().fail_at(FaultPlan::kNever);
+    static_cast<void>(builder.build(guest_, {.generation = 1}));
+    const uint32_t steps = failing.faults().steps();
+    for (uint32_t step = 1; step <= steps; ++step) {
+      tests_.run(fmt::format("step {} of {} of the builder fails", step, steps), [&]() -> std::string {
+        failing.faults().fail_at(step);
+        const auto built = builder.build(guest_, {.generation = 1});
+        return failing.faults().struck() ? "" : "the fault did not strike";
+      });
+    }
+  }
+
+  std::string wired_guest() {
+    auto built = builder_.build(guest_, {.generation = 1});
+    if (!built) return built.error().text();
+    const auto link = connect(*built, built->event_port, guest_.layout.shared_area_pages);
+    return link ? "" : link.error().text();
+  }
+
+  std::string wrong_port() {
+    auto built = builder_.build(guest_, {.generation = 1});
+    if (!built) return built.error().text();
+    const EventPort wrong(built->event_port.value() + 7);
+    return connect(*built, wrong, guest_.layout.shared_area_pages) ? "it was bound" : "";
+  }
+
+  std::string too_many_grants() {
+    auto built = builder_.build(guest_, {.generation = 1});
+    if (!built) return built.error().text();
+    return connect(*built, built->event_port, guest_.layout.shared_area_pages + 1) ? "it was mapped" : "";
+  }
+
+  std::string crash() {
+    GuestTemplate broken = guest_;
+    broken.image.entry = guest_.layout.address_of(guest_.layout.memory_pfn);
+    auto watch = spawner::xen::DomainWatch::create(xen_);
+    if (!watch) return watch.error().text();
+    auto built = builder_.build(broken, {.generation = 3});
+    if (!built) return built.error().text();
+    const spawner::VmId id{built->domain.id(), 3};
+    watch->add(id, built->card_frame);
+    if (const auto started = xen_.unpause(id.domid); !started) return started.error().text();
+    for (int i = 0; i < kEventTries; ++i) {
+      pollfd ready{watch->fd(), POLLIN, 0};
+      ::poll(&ready, 1, kEventWaitMs);
+      const auto event = watch->next();
+      if (!event) continue;
+      watch->remove(id);
+      return event->vm == id && event->kind == spawner::VmEvent::Kind::kCrashed ? "" : "another event came";
+    }
+    return "nobody noticed";
+  }
+
+  std::string sweep() {
+    constexpr uint32_t kLeft = 3;
+    for (uint32_t i = 0; i < kLeft; ++i) {
+      const DomId id(static_cast<uint16_t>(1000 + i));
+      if (const auto made = xen_.create_domain(id, spawner::toolstack::handle_of(i)); !made)
+        return made.error().text();
+    }
+    auto hypervisor = spawner::open_xen_hypervisor({.workers = 1});
+    if (!hypervisor) return hypervisor.error().text();
+    const auto swept = (*hypervisor)->sweep();
+    if (!swept) return swept.error().text();
+    return *swept == kLeft ? "" : fmt::format("{} of {} were found", *swept, kLeft);
+  }
+
+  Result<std::unique_ptr<backend::xen::SeededLink>> connect(const BuiltDomain& built, EventPort port,
+                                                            uint32_t pages) {
+    return backend::xen::connect_seeded(
+        grants_, *doorbells_, {.domid = built.domain.id(), .guest_port = port, .pages = pages, .token = 1});
+  }
+
+  XenCalls& xen_;
+  GuestTemplate guest_;
+  std::unique_ptr<backend::xen::XenDoorbells> doorbells_;
+  backend::xen::GrantMapper grants_;
+  DomainBuilder builder_{xen_};
+  Tests tests_;
+};
+
+int fail(const Error& error) {
+  fmt::print(stderr, "faults: {}\n", error.text());
+  return 1;
+}
+
+int run() {
+  auto xen = spawner::toolstack::open_xen_calls();
+  if (!xen) return fail(xen.error());
+  auto doorbells = backend::xen::XenDoorbells::create();
+  if (!doorbells) return fail(doorbells.error());
+  auto guest = spawner::toolstack::make_guest_template(guest::xen_image(), "builtin:responder", kMemory, 0);
+  if (!guest) return fail(guest.error());
+  return Faults(**xen, std::move(*guest), std::move(*doorbells)).run();
+}
+
+}  // namespace
+}  // namespace synfluid
+
+int main() {
+  return synfluid::run();
+}
