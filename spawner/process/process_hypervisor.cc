@@ -7,18 +7,16 @@
 #include <deque>
 #include <unordered_map>
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "backend/process/process_link.h"
-#include "backend/process/shared_memory.h"
 #include "guest/images.h"
 #include "spawner/process/domain_ids.h"
+#include "spawner/process/guest_parts.h"
 #include "spawner/process/process_image.h"
 #include "spawner/process/zygote_client.h"
 #include "spawner/shared_area.h"
@@ -119,23 +117,18 @@ class ProcessHypervisor final : public Hypervisor {
 
 class ProcessVm final : public Vm {
  public:
-  struct Parts {
-    uint64_t cookie;
-    VmId id;
-    WorkerId worker;
-    backend::DoorbellToken doorbell;
-    backend::SharedMemory area;
-    UniqueFd to_guest;
-    UniqueFd from_guest;
-    UniqueFd gate;
-  };
-
-  ProcessVm(ProcessHypervisor& hypervisor, Parts parts) : hypervisor_(hypervisor), parts_(std::move(parts)) {}
-  ~ProcessVm() override { hypervisor_.destroy(parts_.cookie); }
+  ProcessVm(ProcessHypervisor& hypervisor, uint64_t cookie, VmId id, const VmConfig& config, GuestParts parts)
+      : hypervisor_(hypervisor),
+        cookie_(cookie),
+        id_(id),
+        worker_(config.worker),
+        doorbell_(config.doorbell),
+        parts_(std::move(parts)) {}
+  ~ProcessVm() override { hypervisor_.destroy(cookie_); }
   ProcessVm(const ProcessVm&) = delete;
   ProcessVm& operator=(const ProcessVm&) = delete;
 
-  VmId id() const override { return parts_.id; }
+  VmId id() const override { return id_; }
 
   /// A paused guest waits for the first ring of its doorbell.
   Status start() override {
@@ -147,8 +140,8 @@ class ProcessVm final : public Vm {
   }
 
   Status set_doorbell(WorkerId worker, backend::DoorbellToken doorbell) override {
-    parts_.worker = worker;
-    parts_.doorbell = doorbell;
+    worker_ = worker;
+    doorbell_ = doorbell;
     return {};
   }
 
@@ -158,8 +151,8 @@ class ProcessVm final : public Vm {
         backend::make_process_link({.area = std::move(parts_.area),
                                     .to_guest = std::move(parts_.to_guest),
                                     .from_guest = std::move(parts_.from_guest),
-                                    .token = parts_.doorbell},
-                                   hypervisor_.process_doorbells(parts_.worker));
+                                    .token = doorbell_},
+                                   hypervisor_.process_doorbells(worker_));
     return link ? std::move(*link) : nullptr;
   }
 
@@ -167,7 +160,11 @@ class ProcessVm final : public Vm {
 
  private:
   ProcessHypervisor& hypervisor_;
-  Parts parts_;
+  const uint64_t cookie_;
+  const VmId id_;
+  WorkerId worker_;
+  backend::DoorbellToken doorbell_;
+  GuestParts parts_;  // the link's, once it is taken
 };
 
 Result<std::unique_ptr<ProcessHypervisor>> ProcessHypervisor::make(const ProcessHypervisorConfig& config) {
@@ -218,50 +215,22 @@ Result<std::unique_ptr<Vm>> ProcessHypervisor::create(const PreparedImage& prepa
   if (!zygote_)
     if (const Status started = start_zygote(); !started) return started.error();
 
-  Result<backend::SharedMemory> area = backend::SharedMemory::create("synfluid-vif", image.area_bytes());
-  if (!area) return area.error();
-  Result<UniqueFd> to_guest = backend::make_doorbell_fd();
-  if (!to_guest) return to_guest.error();
-  Result<UniqueFd> from_guest = backend::make_doorbell_fd();
-  if (!from_guest) return from_guest.error();
-  UniqueFd gate(::fcntl(to_guest->get(), F_DUPFD_CLOEXEC, 0));
-  if (!gate) return Error::from_errno(errno, "a doorbell for a guest process");
-  std::array<uint64_t, 4> entropy{};
-  if (::getrandom(entropy.data(), sizeof entropy, 0) != sizeof entropy)
-    return Error::from_errno(errno, "entropy for a guest");
+  Result<GuestParts> parts = make_parts(image);
+  if (!parts) return parts.error();
   const std::optional<DomId> domid = domids_.take();
   if (!domid) return Error(ErrorCode::kExhausted, "all domain ids are taken");
-
-  lay_out_shared_area(area->bytes(), {.domid = *domid,
-                                      .generation = config.generation,
-                                      .service = image.service,
-                                      .buffers = image.buffers,
-                                      .rx_posted = image.rx_posted(),
-                                      .mac = guest_mac(*domid, config.generation),
-                                      .entropy = entropy,
-                                      .card_config = image.card_config});
+  const VmId id{*domid, config.generation};
   const uint64_t cookie = next_cookie_++;
-  zygote::ZygoteRequest request{
-      .cookie = cookie, .area_pages = abi::shared_pages(image.buffers), .memory_bytes = image.own_bytes};
-  const std::string name = fmt::format("{:.9}-{}", image.name, domid->value());
-  name.copy(request.name, sizeof request.name - 1);
-  if (const Status asked = ask_zygote(request, {area->fd(), to_guest->get(), from_guest->get()}); !asked) {
+  Status asked = lay_out(parts->area, image, id);
+  if (asked) asked = ask_zygote(request_for(image, id, cookie), parts->shared_fds());
+  if (!asked) {
     domids_.give_back(*domid);
     return asked.error();
   }
-  area->close_fd();
-  const VmId id{*domid, config.generation};
+  parts->area.close_fd();
   guests_.emplace(cookie, Guest{.id = id, .cost_bytes = image.cost_bytes(), .pid = 0, .pidfd = {}});
   committed_ += image.cost_bytes();
-  return std::unique_ptr<Vm>(
-      std::make_unique<ProcessVm>(*this, ProcessVm::Parts{.cookie = cookie,
-                                                          .id = id,
-                                                          .worker = config.worker,
-                                                          .doorbell = config.doorbell,
-                                                          .area = std::move(*area),
-                                                          .to_guest = std::move(*to_guest),
-                                                          .from_guest = std::move(*from_guest),
-                                                          .gate = std::move(gate)}));
+  return std::unique_ptr<Vm>(std::make_unique<ProcessVm>(*this, cookie, id, config, std::move(*parts)));
 }
 
 /// Takes what the zygote says while its socket is full: it may itself be waiting to say it.

@@ -27,7 +27,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::open_descriptors;
 
-constexpr int64_t kPatienceNs = 10 * kNsPerSecond;
+constexpr int64_t kPatienceNs = 30 * kNsPerSecond;
 
 /// Polls, since what is waited for happens in another process; gives up after a long time.
 bool eventually(const std::function<bool()>& condition) {

@@ -34,7 +34,7 @@ using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr int64_t kPatienceNs = 10 * kNsPerSecond;
+constexpr int64_t kPatienceNs = 30 * kNsPerSecond;
 
 struct Call {
   std::string name;
