@@ -25,11 +25,13 @@ class Contender {
  public:
   virtual ~Contender() = default;
   virtual std::string_view name() const = 0;
-  virtual bool insert(const FlowKey& key) = 0;
+  /// Adds a burst of flows, none of which is there; how many could be added.
+  virtual size_t add(std::span<const FlowKey> keys) = 0;
   /// A burst of at most kBurst keys; how many are there.
   virtual size_t lookup(std::span<const FlowKey> keys) = 0;
   /// What a burst of packets does that open and close flows: looks all of `opened` up (none is there) and
-  /// adds them, looks all of `closed` up (all are there) and erases them. Returns how many of both went as
+  /// adds them, looks all of `closed` up (all are there) and erases them. The last of `closed` is the one
+  /// whose end no packet tells: a table with timers leaves it to them. Returns how many steps went as
   /// expected.
   virtual size_t churn(std::span<const FlowKey> opened, std::span<const FlowKey> closed) = 0;
   /// Bytes taken for the table, where the contender can tell.
@@ -38,6 +40,13 @@ class Contender {
 
 /// What the memory has to be enough for: some tables grow when flows come and go.
 enum class Use { kLookup, kChurn };
+
+/// Life and death in the churn, counted in bursts: of the 32 flows that a burst opens, 31 are closed after a
+/// life, and the silent one is idle, and goes, after kIdleLives lives.
+inline constexpr size_t kSilent = 1;
+inline constexpr size_t kIdleLives = 4;
+/// Flows there are at a time, for a life of one burst.
+inline constexpr size_t kFlowsPerLife = (kBurst - kSilent) + kSilent * kIdleLives;
 
 struct ContenderConfig {
   uint32_t capacity = 0;  ///< slots, a power of two

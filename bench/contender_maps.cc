@@ -86,7 +86,11 @@ class MapContender final : public Contender {
   }
 
   std::string_view name() const override { return name_; }
-  bool insert(const FlowKey& key) override { return map_.emplace(key, next_++).second; }
+  size_t add(std::span<const FlowKey> keys) override {
+    size_t added = 0;
+    for (const FlowKey& key : keys) added += map_.emplace(key, next_++).second;
+    return added;
+  }
 
   size_t lookup(std::span<const FlowKey> keys) override {
     if constexpr (kPrefetch == Prefetch::kYes)
@@ -103,8 +107,7 @@ class MapContender final : public Contender {
 
   size_t churn(std::span<const FlowKey> opened, std::span<const FlowKey> closed) override {
     size_t done = opened.size() - lookup(opened);
-    for (const FlowKey& key : opened) done += insert(key);
-    done += lookup(closed);
+    done += add(opened) + lookup(closed);
     for (const FlowKey& key : closed) done += map_.erase(key);
     return done;
   }

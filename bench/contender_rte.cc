@@ -76,7 +76,11 @@ class RteHash final : public Contender {
   ~RteHash() override { rte_hash_free(table_); }
 
   std::string_view name() const override { return "rte_hash"; }
-  bool insert(const FlowKey& key) override { return rte_hash_add_key(table_, &key) >= 0; }
+  size_t add(std::span<const FlowKey> keys) override {
+    size_t added = 0;
+    for (const FlowKey& key : keys) added += rte_hash_add_key(table_, &key) >= 0;
+    return added;
+  }
 
   size_t lookup(std::span<const FlowKey> keys) override {
     const void* pointers[kBurst];
@@ -90,8 +94,7 @@ class RteHash final : public Contender {
 
   size_t churn(std::span<const FlowKey> opened, std::span<const FlowKey> closed) override {
     size_t done = opened.size() - lookup(opened);
-    for (const FlowKey& key : opened) done += rte_hash_add_key(table_, &key) >= 0;
-    done += lookup(closed);
+    done += add(opened) + lookup(closed);
     for (const FlowKey& key : closed) done += rte_hash_del_key(table_, &key) >= 0;
     return done;
   }

@@ -5,14 +5,13 @@
 // outside the clock, 512 at a time); every table at 80% load, on pages of the same size, once huge and once
 // normal. The tables take turns, many short rounds each; a ratio is the median of the ratios of single
 // rounds.
-#include <time.h>
-
 #include <algorithm>
 #include <iostream>
 #include <map>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "bench/contender.h"
@@ -35,10 +34,6 @@ struct Options {
   uint64_t seed = 1;
 };
 
-struct Size {
-  std::string name;
-  uint32_t capacity;
-};
 /// Powers of two, so that rte_hash and absl are at 80% too.
 const std::map<std::string, uint32_t> kCapacities{{"1m", 1u << 20}, {"10m", 1u << 24}};
 constexpr double kLoad = 0.8;
@@ -83,20 +78,37 @@ double thread_seconds() {
 /// Makes a figure's worth of numbers in the same way for each contender.
 class Harness {
  public:
-  Harness(Family family, uint64_t seed, size_t flows) : family_(family), flows_(flows), random_(seed) {}
+  Harness(Family family, uint64_t seed, size_t flows)
+      : family_(family), flows_(flows), life_(flows / kFlowsPerLife), random_(seed) {}
 
-  void fill(Contender& table) const {
-    for (uint64_t i = 0; i < flows_; ++i)
-      if (!table.insert(key_of(i, family_)))
+  /// With the flows from number 0 on.
+  void fill(Contender& table) {
+    for (uint64_t i = 0; i < flows_; i += kBurst) {
+      const size_t count = std::min<size_t>(kBurst, flows_ - i);
+      for (size_t k = 0; k < count; ++k) keys_[k] = key_of(i + k, family_);
+      if (table.add(std::span(keys_).first(count)) != count)
         throw std::runtime_error(fmt::format("{} is full", table.name()));
+    }
   }
 
-  /// Millions of look-ups a second, of flows that are there (from number `first` on) or of such as never are.
-  double lookups(Contender& table, uint64_t first) {
+  /// As if the churn had gone on for long: with what is left of the bursts before first_burst().
+  void fill_for_churn(Contender& table) {
+    for (uint64_t burst = 0; burst < first_burst(); ++burst) {
+      const size_t count = burst + life_ < first_burst() ? kSilent : kBurst;
+      for (size_t k = 0; k < count; ++k) keys_[k] = key_of(burst * kBurst + kBurst - 1 - k, family_);
+      if (table.add(std::span(keys_).first(count)) != count)
+        throw std::runtime_error(fmt::format("{} is full", table.name()));
+    }
+  }
+  uint64_t first_burst() const { return kIdleLives * life_; }
+
+  /// Millions of look-ups a second, of random ones of `count` flows from number `first` on: all are there, or
+  /// none.
+  double lookups(Contender& table, uint64_t first, size_t count) {
     double seconds = 0;
     size_t found = 0;
     for (size_t done = 0; done < kLookupsPerRound; done += kChunk) {
-      for (FlowKey& key : keys_) key = key_of(first + next_random() % flows_, family_);
+      for (FlowKey& key : keys_) key = key_of(first + next_random() % count, family_);
       const double start = thread_seconds();
       for (size_t at = 0; at < kChunk; at += kBurst)
         found += table.lookup(std::span(keys_).subspan(at, kBurst));
@@ -107,14 +119,16 @@ class Harness {
     return kLookupsPerRound / seconds / 1e6;
   }
 
-  /// Millions of flows a second that come while as many go, first in, first out; `first` is the oldest.
-  double churn(Contender& table, uint64_t first) {
+  /// Millions of flows a second that come while as many go, from burst `burst` on.
+  double churn(Contender& table, uint64_t burst) {
     double seconds = 0;
     size_t done_right = 0;
-    for (size_t done = 0; done < kChurnPerRound; done += kChunk) {
+    for (size_t done = 0; done < kChurnPerRound; done += kChunk, burst += kChunk / kBurst) {
       for (size_t i = 0; i < kChunk; ++i) {
-        keys_[i] = key_of(first + flows_ + done + i, family_);
-        closed_[i] = key_of(first + done + i, family_);
+        const bool silent = i % kBurst == kBurst - 1;
+        const uint64_t number = burst * kBurst + i;
+        keys_[i] = key_of(number, family_);
+        closed_[i] = key_of(number - (silent ? kIdleLives : 1) * life_ * kBurst, family_);
       }
       const double start = thread_seconds();
       for (size_t at = 0; at < kChunk; at += kBurst)
@@ -122,11 +136,14 @@ class Harness {
             table.churn(std::span(keys_).subspan(at, kBurst), std::span(closed_).subspan(at, kBurst));
       seconds += thread_seconds() - start;
     }
-    if (static_cast<double>(done_right) < 3.9 * kChurnPerRound)
+    // A few flows may wait for their tick.
+    if (static_cast<double>(done_right) < 3.99 * kChurnPerRound)
       throw std::runtime_error(
           fmt::format("{} lost flows: {} steps of {}", table.name(), done_right, 4 * kChurnPerRound));
     return kChurnPerRound / seconds / 1e6;
   }
+  /// Bursts from the opening of a flow to its end.
+  uint64_t life() const { return life_; }
 
  private:
   uint64_t next_random() {
@@ -137,6 +154,7 @@ class Harness {
 
   const Family family_;
   const size_t flows_;
+  const uint64_t life_;
   uint64_t random_;
   std::array<FlowKey, kChunk> keys_;
   std::array<FlowKey, kChunk> closed_;
@@ -182,33 +200,48 @@ Result<Contenders> make_contenders(const ContenderConfig& config) {
   return contenders;
 }
 
-/// Look-ups on fresh tables; where `config.churns`, then a whole turnover, and look-ups on the aged ones.
-Status run(Report& report, const Options& options, const Size& size, PageSize pages) {
-  const size_t flows = static_cast<size_t>(kLoad * size.capacity);
-  const bool churns = size.name == "1m";
-  auto contenders = make_contenders({.capacity = size.capacity,
-                                     .flows = flows,
-                                     .pages = pages,
-                                     .use = churns ? Use::kChurn : Use::kLookup});
+struct Setting {
+  std::string size;
+  uint32_t capacity;
+  PageSize pages;
+
+  size_t flows() const { return static_cast<size_t>(kLoad * capacity); }
+  std::string suffix() const { return pages == PageSize::kHuge ? "" : "_4k"; }
+};
+
+Status run_lookups(Report& report, const Options& options, const Setting& setting) {
+  const size_t flows = setting.flows();
+  auto contenders = make_contenders({.capacity = setting.capacity, .flows = flows, .pages = setting.pages});
   if (!contenders) return contenders.error();
   Harness harness(options.family, options.seed, flows);
   for (const auto& table : *contenders) harness.fill(*table);
+  const auto measure = [&](const std::string& figure, uint64_t first) {
+    add_figures(report, figure + setting.size, setting.suffix(),
+                interleave(*contenders, options.rounds,
+                           [&](Contender& table, int) { return harness.lookups(table, first, flows); }));
+  };
+  measure("hit_", 0);
+  measure("miss_", kAbsent);
+  return {};
+}
 
-  const std::string suffix = pages == PageSize::kHuge ? "" : "_4k";
-  add_figures(
-      report, "hit_" + size.name, suffix,
-      interleave(*contenders, options.rounds, [&](Contender& c, int) { return harness.lookups(c, 0); }));
-  add_figures(report, "miss_" + size.name, suffix,
-              interleave(*contenders, options.rounds,
-                         [&](Contender& c, int) { return harness.lookups(c, kAbsent); }));
-  if (!churns) return {};
-  add_figures(report, "churn", suffix, interleave(*contenders, options.rounds, [&](Contender& c, int round) {
-                return harness.churn(c, kChurnPerRound * static_cast<uint64_t>(round));
+/// Flows come and go; then, on the same tables, look-ups of flows that have come meanwhile.
+Status run_churn(Report& report, const Options& options, const Setting& setting) {
+  auto contenders = make_contenders(
+      {.capacity = setting.capacity, .flows = setting.flows(), .pages = setting.pages, .use = Use::kChurn});
+  if (!contenders) return contenders.error();
+  Harness harness(options.family, options.seed, setting.flows());
+  for (const auto& table : *contenders) harness.fill_for_churn(*table);
+  constexpr uint64_t kBursts = kChurnPerRound / kBurst;
+  add_figures(report, "churn", setting.suffix(),
+              interleave(*contenders, options.rounds, [&](Contender& table, int round) {
+                return harness.churn(table, harness.first_burst() + static_cast<uint64_t>(round) * kBursts);
               }));
-  const uint64_t oldest = kChurnPerRound * static_cast<uint64_t>(options.rounds);
-  add_figures(
-      report, "hit_" + size.name + "_aged", suffix,
-      interleave(*contenders, options.rounds, [&](Contender& c, int) { return harness.lookups(c, oldest); }));
+  const uint64_t end = harness.first_burst() + static_cast<uint64_t>(options.rounds) * kBursts;
+  add_figures(report, "hit_" + setting.size + "_aged", setting.suffix(),
+              interleave(*contenders, options.rounds, [&](Contender& table, int) {
+                return harness.lookups(table, (end - harness.life()) * kBurst, harness.life() * kBurst);
+              }));
   return {};
 }
 
@@ -232,17 +265,21 @@ Status run_all(const Options& options) {
   report.set_parameter("load", kLoad);
   report.set_parameter("burst", kBurst);
   report.set_parameter("rounds", options.rounds);
+  report.set_parameter("churn_silent_share", static_cast<double>(kSilent) / kBurst);
+  report.set_parameter("churn_idle_lives", kIdleLives);
   report.set_parameter("timer", "CLOCK_THREAD_CPUTIME_ID");
   report.set_parameter("seed", options.seed);
   report.set_parameter("family", options.family == Family::kV4   ? "ipv4"
                                  : options.family == Family::kV6 ? "ipv6"
                                                                  : "half ipv4, half ipv6");
   for (const std::string& name : options.sizes) {
-    const Size size{name, kCapacities.at(name)};
-    report.set_parameter("flows_" + name, static_cast<size_t>(kLoad * size.capacity));
     for (const PageSize pages : {PageSize::kHuge, PageSize::kNormal}) {
       if (options.pages == (pages == PageSize::kHuge ? "normal" : "huge")) continue;
-      if (Status done = run(report, options, size, pages); !done) return done;
+      const Setting setting{name, kCapacities.at(name), pages};
+      report.set_parameter("flows_" + name, setting.flows());
+      if (Status done = run_lookups(report, options, setting); !done) return done;
+      if (name != "1m") continue;
+      if (Status done = run_churn(report, options, setting); !done) return done;
     }
   }
   const auto bytes = bytes_per_flow();
