@@ -125,11 +125,8 @@ class ProcessSandboxTest : public ::testing::Test {
     const volatile abi::GuestPhase& phase = reinterpret_cast<const abi::Card*>(link_->card())->guest.phase;
     EXPECT_TRUE(eventually([&] { return phase == abi::GuestPhase::kRunning && guests().size() == 1; }));
     const pid_t pid = guests().front();
-    EXPECT_TRUE(eventually([&] {
-      std::string stat;
-      std::getline(std::ifstream("/proc/" + std::to_string(pid) + "/stat"), stat);
-      return stat.find(") S") != std::string::npos;
-    }));
+    EXPECT_TRUE(eventually(
+        [&] { return testing::contents(GuestProcess(pid).proc("stat")).find(") S") != std::string::npos; }));
     return GuestProcess(pid);
   }
 

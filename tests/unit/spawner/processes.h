@@ -2,13 +2,15 @@
 #pragma once
 
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 #include <string>
 #include <vector>
 
+#include <fcntl.h>
 #include <unistd.h>
+
+#include "base/unique_fd.h"
 
 namespace synfluid::spawner::testing {
 
@@ -24,13 +26,21 @@ struct Process {
   std::string name;
 };
 
+/// Empty when the process has gone in the meantime; a stream would throw on that.
+inline std::string contents(const std::filesystem::path& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string text(1024, '\0');
+  const ssize_t got = ::read(fd.get(), text.data(), text.size());
+  text.resize(static_cast<size_t>(got < 0 ? 0 : got));
+  return text;
+}
+
 inline std::vector<Process> all_processes() {
   std::vector<Process> found;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     const std::string pid = entry.path().filename();
     if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
-    std::ifstream file(entry.path() / "stat");
-    const std::string stat{std::istreambuf_iterator<char>(file), {}};
+    const std::string stat = contents(entry.path() / "stat");
     const size_t open = stat.find('(');
     const size_t close = stat.rfind(')');
     if (open == std::string::npos || close == std::string::npos) continue;
