@@ -27,7 +27,7 @@ void write_card(std::byte* page, const SharedAreaConfig& config) {
   std::copy(config.mac.begin(), config.mac.end(), fixed.mac);
   fixed.config_bytes = static_cast<uint16_t>(config.card_config.size());
   std::copy(config.entropy.begin(), config.entropy.end(), fixed.entropy);
-  std::memcpy(card->config, config.card_config.data(), config.card_config.size());
+  std::copy(config.card_config.begin(), config.card_config.end(), card->config);
 }
 
 /// Nobody has asked to be told of anything yet.
