@@ -36,14 +36,14 @@ void MapReader::read_entry(const YamlNode& key, const YamlNode& value,
                   join(keys));
     return;
   }
-  fields_.push_back({key.text, &value});
+  fields_.push_back({key.text, key.mark, &value});
 }
 
 const YamlNode* MapReader::find(std::string_view key) const {
   const auto it = std::ranges::find(fields_, key, &Field::key);
   if (it == fields_.end()) return nullptr;
   if (it->value->kind != NodeKind::kNull) return it->value;
-  report_.error(it->value->mark, {}, fmt::format("'{}' has no value", key), "a value, or no such key");
+  report_.error(it->mark, key, fmt::format("'{}' has no value", key), "a value, or no such key");
   return nullptr;
 }
 

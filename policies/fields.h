@@ -36,6 +36,7 @@ class MapReader {
  private:
   struct Field {
     std::string_view key;
+    Mark mark;  ///< of the key
     const YamlNode* value;
   };
 
