@@ -83,6 +83,11 @@ void parse_ipv6(Packet& packet, std::span<const std::byte> head, uint32_t left) 
   if (end > start + left) return;
   packet.source = IpAddress::from_v6(ip + 8);
   packet.destination = IpAddress::from_v6(ip + 24);
+  // Such addresses have no place on a wire (RFC 4291 2.5.5.2), and here they would pass for IPv4.
+  if (packet.source.is_v4() || packet.destination.is_v4()) {
+    packet.kind = PacketKind::kMalformed;
+    return;
+  }
   uint32_t at = start + kIpv6Bytes;
   uint8_t next = load_u8(ip + 6);
   packet.kind = PacketKind::kOther;

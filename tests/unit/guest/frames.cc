@@ -31,12 +31,16 @@ std::vector<uint8_t> address(bool v6, uint32_t last) {
   return out;
 }
 
-std::vector<uint8_t> pseudo_header(const Tcp& tcp, size_t length) {
+std::vector<uint8_t> both_addresses(const Tcp& tcp) {
   std::vector<uint8_t> out = address(tcp.v6, tcp.source);
   append(out, address(tcp.v6, tcp.destination));
-  put32(out, static_cast<uint32_t>(length));
-  put32(out, 6);
   return out;
+}
+
+std::vector<uint8_t> pseudo_header(std::vector<uint8_t> addresses, size_t length) {
+  put32(addresses, static_cast<uint32_t>(length));
+  put32(addresses, 6);
+  return addresses;
 }
 
 std::vector<uint8_t> tcp_bytes(const Tcp& tcp) {
@@ -53,7 +57,7 @@ std::vector<uint8_t> tcp_bytes(const Tcp& tcp) {
   put32(out, 0);
   append(out, options);
   out.insert(out.end(), tcp.payload.begin(), tcp.payload.end());
-  std::vector<uint8_t> summed = pseudo_header(tcp, out.size());
+  std::vector<uint8_t> summed = pseudo_header(both_addresses(tcp), out.size());
   append(summed, out);
   set16(out, 16, internet_checksum(summed));
   if (tcp.break_checksum) out[16] ^= 0x55;
@@ -183,7 +187,12 @@ Tcp dissect(const Frame& frame) {
   require(out.v6 || type == 0x0800, "EtherType");
   const size_t length = out.v6 ? dissect_ipv6(in, out) : dissect_ipv4(in, frame, out);
   require(length <= in.left() && length >= 20, "IP length");
-  std::vector<uint8_t> summed = pseudo_header(out, length);
+  // By the frame's own addresses: a Tcp has only the last four bytes of each.
+  const size_t width = out.v6 ? 16 : 4;
+  const size_t addresses_at = out.v6 ? in.at() - 32 : in.at() - out.ip_options.size() - 8;
+  std::vector<uint8_t> addresses;
+  for (size_t i = 0; i < 2 * width; ++i) addresses.push_back(static_cast<uint8_t>(frame[addresses_at + i]));
+  std::vector<uint8_t> summed = pseudo_header(addresses, length);
   for (size_t i = 0; i < length; ++i) summed.push_back(static_cast<uint8_t>(frame[in.at() + i]));
   require(internet_checksum(summed) == 0, "TCP checksum");
   out.sport = static_cast<uint16_t>(in.get(2));

@@ -272,6 +272,16 @@ TEST_F(TcpTest, BadChecksumsAndTruncatedHeadersGetNoAnswer) {
   EXPECT_GT(rig_.report().frames_dropped, 0u);
 }
 
+TEST_F(TcpTest, Ipv6PacketsThatPretendToBeIpv4GetNoAnswer) {
+  for (const size_t address_at : {22u, 38u}) {
+    Frame frame = build(Tcp{.v6 = true, .seq = 1, .flags = kS});
+    for (size_t i = 0; i < 12; ++i) frame[address_at + i] = i < 10 ? std::byte{0} : std::byte{0xff};
+    ASSERT_TRUE(rig_.host().push(std::span(frame), 0, abi::kRxDataValidated));
+    rig_.host().publish();
+    EXPECT_TRUE(rig_.run().empty());
+  }
+}
+
 TEST_F(TcpTest, PaddingBehindThePacketIsNotData) {
   Frame frame = build(peer_.syn());
   frame.resize(60, std::byte{0xee});
