@@ -101,11 +101,18 @@ make_site() {
 
 # --- the gateway ---------------------------------------------------------------------------------------------------
 
+# The example policy without its pools, so that every VM is one that a SYN has summoned, and with short idle times.
+make_policy() {
+  sed -e '/pool:/d' -e '/idle_timeout:/d' -e 's/^\( *\)per: .*/&\n\1idle_timeout: 3s/' policies/examples/demo.yaml \
+    >"$WORK/cold.yaml"
+}
+
 start_gateway() { # [POLICY]
-  local policy=${1:-policies/examples/demo.yaml}
+  local policy=${1:-$WORK/cold.yaml}
   rm -f "$CONTROL"
-  in_gateway "$SYNFLUID" run --policy "$policy" --hypervisor "$HYPERVISOR" --access iface:access --core iface:core \
-    --control "$CONTROL" >>"$WORK/gateway.log" 2>&1 &
+  # exec, so that the pid is the gateway's own.
+  (exec ip netns exec "$GATEWAY" "$SYNFLUID" run --policy "$policy" --hypervisor "$HYPERVISOR" \
+    --access iface:access --core iface:core --control "$CONTROL" >>"$WORK/gateway.log" 2>&1) &
   echo $! >"$WORK/gateway.pid"
   within 60 gateway_answers || {
     tail -20 "$WORK/gateway.log" >&2
@@ -164,6 +171,7 @@ clean_up() {
     ip netns pids "$ns" 2>/dev/null | xargs -r kill -KILL 2>/dev/null
     ip netns del "$ns" 2>/dev/null
   done
+  wait
   rm -rf "$WORK"
 }
 
@@ -172,6 +180,7 @@ run_scenarios() { # [NAME-PART...]: all, or those whose name has one of the part
   trap clean_up EXIT
   make_wire
   make_site
+  make_policy
   for name in $(declare -F | sed -n 's/^declare -f scenario_//p' | sort); do
     wanted=$([ $# -eq 0 ] && echo yes || echo no)
     for part in "$@"; do case $name in *"$part"*) wanted=yes ;; esac; done
@@ -197,9 +206,11 @@ run_scenarios() { # [NAME-PART...]: all, or those whose name has one of the part
     else
       failed=$((failed + 1))
       echo "FAILED  $title ($((SECONDS - began)) s)"
-      tail -15 "$WORK/gateway.log" 2>/dev/null | sed 's/^/    | /'
+      tail -5 "$WORK/gateway.log" 2>/dev/null | sed 's/^/    | /'
     fi
   done
+  clean_up 2>/dev/null
+  trap - EXIT
   echo "$passed passed, $failed failed, $skipped skipped"
   [ "$failed" -eq 0 ]
 }

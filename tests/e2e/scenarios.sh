@@ -35,6 +35,15 @@ scenario_what_no_rule_matches_passes_untouched() {
   no_vms || fail "a flow without a service got a VM"
 }
 
+scenario_a_pooled_vm_serves_the_flow() {
+  start_gateway policies/examples/demo.yaml
+  within 20 some_vm || fail "the pool stays empty"
+  local domain
+  domain=$(portal 1 | field domain)
+  [ -n "$domain" ] || fail "no page"
+  [ "$(status_value vms.pooled)" -ge 1 ] || fail "the flow was not served from the pool"
+}
+
 scenario_20_flows_get_20_different_domains() {
   start_gateway
   local i
@@ -48,7 +57,7 @@ scenario_20_flows_get_20_different_domains() {
 
 scenario_200_flows_at_once_all_get_theirs() {
   start_gateway "$(policy_without_spawn_limits)"
-  in_client curl -sS -Z --parallel-immediate --parallel-max 200 --max-time 120 --interface 10.20.1.1 \
+  in_client curl -sS --no-progress-meter -Z --parallel-immediate --parallel-max 200 --max-time 120 --interface 10.20.1.1 \
     -o "$WORK/many.#1" "http://$PORTAL4/[1-200]" || fail "curl failed"
   local i distinct
   distinct=$(for i in $(seq 1 200); do echo "$(field domain <"$WORK/many.$i")/$(field generation <"$WORK/many.$i")"; done |
@@ -112,7 +121,7 @@ scenario_after_idle_time_everything_is_given_back() {
 }
 
 scenario_a_policy_reload_takes_effect_and_a_bad_one_does_not() {
-  cp policies/examples/demo.yaml "$WORK/live.yaml"
+  cp "$WORK/cold.yaml" "$WORK/live.yaml"
   start_gateway "$WORK/live.yaml"
   portal 1 | field domain | grep -q . || fail "no page before the reload"
   echo 'version: [' >"$WORK/live.yaml"
@@ -142,8 +151,12 @@ download_and_compare() {
 
 some_vm() { [ "$(vm_count)" -gt 0 ]; }
 
+# status_value NAME: one number of `ctl status`.
+status_value() { ctl status | awk -v name="$1" '$1 == name { print $2 }'; }
+
 policy_without_spawn_limits() {
-  sed 's/^limits:.*/limits: { max_vms: 1000 }/' policies/examples/demo.yaml >"$WORK/unlimited.yaml"
+  sed 's/per_subscriber: .*/per_subscriber: { spawn_rate: 1000\/s, max_vms: 1000 }/' "$WORK/cold.yaml" \
+    >"$WORK/unlimited.yaml"
   echo "$WORK/unlimited.yaml"
 }
 
