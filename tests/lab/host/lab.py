@@ -187,7 +187,16 @@ def take_out(archive, pairs):
     return missing
 
 
+def sweep(cache):
+    """Removes the folders of boots that were killed before they could."""
+    for entry in os.scandir(cache):
+        owner = entry.name.split(".")[1] if entry.name.startswith("boot.") else ""
+        if entry.name.startswith("boot.") and not os.path.exists(f"/proc/{owner}"):
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
 def log_path(options):
+    os.makedirs(options.cache, exist_ok=True)
     if options.keep_log:
         return os.path.abspath(options.keep_log)
     folder = f"{options.cache}/log"
@@ -239,7 +248,8 @@ def main(argv):
             raise LabError("--copy-out wants GUESTPATH:HOSTPATH")
         machine.find_qemu()
         log = log_path(options)
-        with tempfile.TemporaryDirectory(prefix="boot.", dir=options.cache) as folder:
+        sweep(options.cache)
+        with tempfile.TemporaryDirectory(prefix=f"boot.{os.getpid()}.", dir=options.cache) as folder:
             return boot(options, folder, log)
     except TimeoutError:
         print(f"lab: timed out after {options.timeout:g} s and was killed; its log is {log}", file=sys.stderr)
