@@ -161,10 +161,11 @@ class Simulation {
   }
 
  private:
+  enum class Hop : uint8_t { kToMiddle, kToGuest, kToClient };
   struct Event {
     uint64_t at_ns;
     uint64_t order;
-    bool to_guest;
+    Hop hop;
     Frame frame;
     bool operator<(const Event& other) const {
       return std::tie(at_ns, order) > std::tie(other.at_ns, other.order);
@@ -174,19 +175,26 @@ class Simulation {
   uint64_t now() { return rig_.platform().now_ns(); }
   bool chance(double probability) { return std::uniform_real_distribution<>(0, 1)(random_) < probability; }
 
-  void put(const Frame& frame, bool to_guest) {
+  void put(const Frame& frame, Hop hop) {
     if (chance(network_.loss)) return;
     const uint64_t jitter =
         network_.jitter_ns == 0 ? 0 : std::uniform_int_distribution<uint64_t>(0, network_.jitter_ns)(random_);
-    events_.push({now() + network_.delay_ns + jitter, order_++, to_guest, frame});
+    events_.push({now() + network_.delay_ns + jitter, order_++, hop, frame});
     if (chance(network_.duplication))
-      events_.push({now() + network_.delay_ns + 2 * jitter, order_++, to_guest, frame});
+      events_.push({now() + network_.delay_ns + 2 * jitter, order_++, hop, frame});
   }
+  Hop first_hop(Hop last) const { return network_.inline_rig == nullptr ? last : Hop::kToMiddle; }
   void send(const std::vector<Tcp>& segments) {
-    for (const Tcp& segment : segments) put(build(segment), true);
+    for (const Tcp& segment : segments) put(build(segment), first_hop(Hop::kToGuest));
   }
   void from_guest(const std::vector<Frame>& frames) {
-    for (const Frame& frame : frames) put(frame, false);
+    for (const Frame& frame : frames) put(frame, first_hop(Hop::kToClient));
+  }
+  /// The gateway's part: what is for the server's port goes on to the server.
+  void through_middle(const Frame& frame) {
+    network_.inline_rig->platform().set_now(now());
+    for (const Frame& out : network_.inline_rig->exchange(frame))
+      put(out, dissect(out).dport == Tcp{}.dport ? Hop::kToGuest : Hop::kToClient);
   }
 
   bool step(uint64_t end) {
@@ -208,15 +216,17 @@ class Simulation {
     while (!events_.empty() && events_.top().at_ns <= now()) {
       const Event event = events_.top();
       events_.pop();
-      if (event.to_guest) {
+      if (event.hop == Hop::kToMiddle) {
+        through_middle(event.frame);
+      } else if (event.hop == Hop::kToGuest) {
         rig_.host().push(event.frame);
         rig_.host().publish();
         from_guest(rig_.run());
-        continue;
+      } else {
+        const Tcp segment = dissect(event.frame);
+        for (SimClient& client : clients_)
+          if (client.is(segment.dport)) send(client.receive(segment, now()));
       }
-      const Tcp segment = turned(dissect(event.frame));
-      for (SimClient& client : clients_)
-        if (client.is(segment.sport)) send(client.receive(turned(segment), now()));
     }
   }
 

@@ -77,7 +77,8 @@ struct NetworkConfig {
   double loss = 0;
   double duplication = 0;
   uint64_t delay_ns = 5'000'000;
-  uint64_t jitter_ns = 0;  ///< more than the gap between segments reorders them
+  uint64_t jitter_ns = 0;     ///< more than the gap between segments reorders them
+  Rig* inline_rig = nullptr;  ///< a guest half-way; the network is the same on both of its sides
 };
 
 /// Runs clients against a rig until nothing more happens or `limit_ns` of virtual time has passed.

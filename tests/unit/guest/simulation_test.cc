@@ -116,6 +116,49 @@ TEST_P(Simulated, AClientThatReadsSlowlyGetsAllThroughItsSmallWindow) {
   }
 }
 
+TEST_P(Simulated, AFirewallLetsADownloadThroughWhole) {
+  const Weather& weather = GetParam();
+  const std::string expected = expected_bytes(30'000);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Rig server({});
+    Rig firewall({.service = abi::ServiceKind::kFirewall, .config = "block_hosts ads.example.net\n"});
+    std::vector<SimClient> clients;
+    // Small segments, so that the request takes many and they overtake each other.
+    clients.emplace_back(SimClient::Config{.mss = static_cast<uint16_t>(seed % 2 == 0 ? 64 : 1460),
+                                           .request = get_bytes(expected.size())});
+    simulate(server, clients,
+             {.seed = seed,
+              .loss = weather.loss / 2,  // on either half of the way
+              .duplication = weather.duplication,
+              .jitter_ns = weather.jitter_ns,
+              .inline_rig = &firewall},
+             600 * kSecond);
+    ASSERT_TRUE(body_of(clients[0].received()) == expected) << weather.name << " seed " << seed;
+    ASSERT_EQ(firewall.report().flows_blocked, 0u);
+  }
+}
+
+TEST_P(Simulated, AFirewallLetsNothingOfABlockedHostThrough) {
+  const Weather& weather = GetParam();
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    Rig server({});
+    Rig firewall({.service = abi::ServiceKind::kFirewall, .config = "block_hosts ads.example.net\n"});
+    std::vector<SimClient> clients;
+    clients.emplace_back(SimClient::Config{.mss = static_cast<uint16_t>(8 + seed),
+                                           .request = "GET / HTTP/1.1\r\nHost: ads.example.net\r\n\r\n"});
+    simulate(server, clients,
+             {.seed = seed,
+              .loss = weather.loss / 2,  // on either half of the way
+              .duplication = weather.duplication,
+              .jitter_ns = weather.jitter_ns,
+              .inline_rig = &firewall},
+             600 * kSecond);
+    ASSERT_TRUE(clients[0].was_reset()) << weather.name << " seed " << seed;
+    ASSERT_EQ(clients[0].received(), "") << weather.name << " seed " << seed;
+    ASSERT_EQ(firewall.report().flows_blocked, 1u);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Networks, Simulated,
                          ::testing::Values(Weather{"clear", 0, 0, 0}, Weather{"loss", 0.05, 0, 0},
                                            Weather{"reordering", 0, 0.02, 3'000'000},
