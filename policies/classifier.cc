@@ -30,7 +30,6 @@ bool looks_at_vlan(const Rule& rule) {
 
 Classifier::Classifier(std::span<const Rule> rules) {
   Spans source, destination, port, outer, inner;
-  RuleBits all;
   for (uint16_t i = 0; i < rules.size(); ++i) {
     const Match& match = rules[i].match;
     add_prefixes(source, match.subscribers, i);
@@ -38,12 +37,10 @@ Classifier::Classifier(std::span<const Rule> rules) {
     add_ranges(port, match.destination_ports, i);
     add_ranges(outer, as_span(match.vlan_outer), i);
     add_ranges(inner, as_span(match.vlan_inner), i);
-    all.set(i);
   }
   source_ = AddressMap(sweep(source, sets_));
   destination_ = AddressMap(sweep(destination, sets_));
   port_ = array_of(port, kPorts, sets_);
-  any_vlan_ = sets_.add(all);
   if (std::ranges::any_of(rules, looks_at_vlan)) {
     outer_ = array_of(outer, kVlanIds, sets_);
     inner_ = array_of(inner, kVlanIds, sets_);
@@ -52,11 +49,15 @@ Classifier::Classifier(std::span<const Rule> rules) {
 }
 
 Classifier::Rows Classifier::rows_of(const SynInfo& syn) const noexcept {
-  const bool vlan = !outer_.empty();
-  const RowRef outer = vlan ? outer_[syn.vlan.outer % kVlanIds] : any_vlan_;
-  const RowRef inner = vlan ? inner_[syn.vlan.inner % kVlanIds] : any_vlan_;
-  return {sets_.row(source_.find(syn.source)), sets_.row(destination_.find(syn.destination)),
-          sets_.row(port_[syn.destination_port]), sets_.row(outer), sets_.row(inner)};
+  const RowRef port = port_[syn.destination_port];
+  const RowRef source = source_.find(syn.source);
+  const RowRef destination = destination_.find(syn.destination);
+  Rows rows{{sets_.row(source), sets_.row(destination), sets_.row(port)}, 3};
+  if (outer_.empty()) return rows;
+  rows.rows[3] = sets_.row(outer_[syn.vlan.outer % kVlanIds]);
+  rows.rows[4] = sets_.row(inner_[syn.vlan.inner % kVlanIds]);
+  rows.count = kFields;
+  return rows;
 }
 
 namespace {
@@ -81,9 +82,9 @@ unsigned lowest_bit(uint64_t word) noexcept {
 
 uint16_t Classifier::match(const SynInfo& syn) const noexcept {
   const Rows rows = rows_of(syn);
-  for (uint64_t summary = common_summary(rows); summary != 0; summary &= summary - 1) {
+  for (uint64_t summary = common_summary(rows.span()); summary != 0; summary &= summary - 1) {
     const unsigned index = lowest_bit(summary);
-    const uint64_t word = common_word(rows, index);
+    const uint64_t word = common_word(rows.span(), index);
     if (word != 0) return static_cast<uint16_t>(index * 64 + lowest_bit(word));
   }
   return kDefaultRule;
@@ -92,9 +93,9 @@ uint16_t Classifier::match(const SynInfo& syn) const noexcept {
 std::vector<uint16_t> Classifier::match_all(const SynInfo& syn) const {
   const Rows rows = rows_of(syn);
   std::vector<uint16_t> matches;
-  for (uint64_t summary = common_summary(rows); summary != 0; summary &= summary - 1) {
+  for (uint64_t summary = common_summary(rows.span()); summary != 0; summary &= summary - 1) {
     const unsigned index = lowest_bit(summary);
-    for (uint64_t word = common_word(rows, index); word != 0; word &= word - 1)
+    for (uint64_t word = common_word(rows.span(), index); word != 0; word &= word - 1)
       matches.push_back(static_cast<uint16_t>(index * 64 + lowest_bit(word)));
   }
   return matches;

@@ -39,7 +39,12 @@ class Classifier {
 
  private:
   static constexpr size_t kFields = 5;
-  using Rows = std::array<const uint64_t*, kFields>;
+  /// Those of the VLANs come last; without them there are three.
+  struct Rows {
+    std::array<const uint64_t*, kFields> rows;
+    size_t count;
+    std::span<const uint64_t* const> span() const noexcept { return {rows.data(), count}; }
+  };
 
   Rows rows_of(const SynInfo& syn) const noexcept;
 
@@ -49,7 +54,6 @@ class Classifier {
   std::vector<RowRef> port_;
   std::vector<RowRef> outer_;  ///< these two are empty if no rule looks at VLANs
   std::vector<RowRef> inner_;
-  RowRef any_vlan_ = 0;
 };
 
 }  // namespace synfluid::policies

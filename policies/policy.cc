@@ -82,6 +82,7 @@ bool Rule::matches(const SynInfo& syn) const {
 Policy::Policy(PolicySpec spec) : spec_(std::move(spec)) {
   for (size_t i = 0; i < spec_.rules.size(); ++i) spec_.rules[i].verdict.rule = static_cast<uint16_t>(i);
   spec_.fallback.rule = kDefaultRule;
+  for (const Rule& rule : spec_.rules) verdicts_.push_back(rule.verdict);
   classifier_ = std::make_unique<const Classifier>(spec_.rules);
 }
 
@@ -89,7 +90,7 @@ Policy::~Policy() = default;
 
 Verdict Policy::classify(const SynInfo& syn) const noexcept {
   const uint16_t rule = classifier_->match(syn);
-  return rule == kDefaultRule ? spec_.fallback : spec_.rules[rule].verdict;
+  return rule == kDefaultRule ? spec_.fallback : verdicts_[rule];
 }
 
 Address Policy::subscriber_of(const Address& source) const noexcept {

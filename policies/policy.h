@@ -179,6 +179,7 @@ class Policy {
 
  private:
   PolicySpec spec_;
+  std::vector<Verdict> verdicts_;  ///< of the rules, close together
   std::unique_ptr<const Classifier> classifier_;
 };
 
