@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <new>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 namespace synfluid::guest::net {
@@ -21,6 +22,15 @@ class Arena {
     T* first = reinterpret_cast<T*>(at);
     for (size_t i = 0; i < count; ++i) new (first + i) T();
     return {first, count};
+  }
+
+  /// Room for objects that are assigned before they are first read: none is touched now, so that a guest
+  /// starts in the time of what it uses, not of what it may use. Holds zeros, as the platform gave them.
+  template <class T>
+  std::span<T> reserve(size_t count) {
+    static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
+    std::byte* at = take(count * sizeof(T), alignof(T));
+    return at == nullptr ? std::span<T>() : std::span<T>(reinterpret_cast<T*>(at), count);
   }
 
   /// One object; nullptr if it does not fit.

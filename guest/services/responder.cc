@@ -34,7 +34,7 @@ class Responder final : public Service, public net::TcpApplication {
         netfront_(netfront),
         sink_(netfront),
         writer_(card),
-        sessions_(arena.array<Session>(connections)),
+        sessions_(arena.reserve<Session>(connections)),
         engine_(*this, sink_, arena, connections, chunks,
                 {.key = {card.fixed.entropy[0], card.fixed.entropy[1]}}) {}
 

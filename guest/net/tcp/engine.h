@@ -173,7 +173,8 @@ class TcpEngine {
   std::span<ConnectionId> buckets_;  ///< a power of two
   HeldSegments held_;
   TimerHeap timers_;
-  ConnectionId free_ = kNoConnection;
+  size_t fresh_ = 0;                   ///< connections from here on have never been used
+  ConnectionId free_ = kNoConnection;  ///< of those before
   ConnectionId first_blocked_ = kNoConnection;
   ConnectionId last_blocked_ = kNoConnection;
   size_t in_use_ = 0;

@@ -2,23 +2,28 @@
 
 namespace synfluid::guest::net {
 
-HeldSegments::HeldSegments(Arena& arena, size_t chunks) : chunks_(arena.array<HeldChunk>(chunks)) {
-  for (size_t i = chunks_.size(); i-- > 0;) {
-    chunks_[i].next = free_;
-    free_ = static_cast<uint16_t>(i);
-  }
+HeldSegments::HeldSegments(Arena& arena, size_t chunks) : chunks_(arena.reserve<HeldChunk>(chunks)) {}
+
+/// A free chunk, or kNoChunk.
+uint16_t HeldSegments::take_chunk() {
+  const uint16_t index = free_;
+  if (index != kNoChunk)
+    free_ = chunks_[index].next;
+  else if (fresh_ < chunks_.size())
+    return static_cast<uint16_t>(fresh_++);
+  return index;
 }
 
 void HeldSegments::add(HeldList& list, uint32_t seq, std::span<const std::byte> bytes, Fin fin) {
-  if (free_ == kNoChunk || list.count == kMaxPerConnection || bytes.size() > HeldChunk::kBytes) return;
+  if (list.count == kMaxPerConnection || bytes.size() > HeldChunk::kBytes) return;
   const auto end = seq + static_cast<uint32_t>(bytes.size());
   uint16_t* link = &list.first;
   while (*link != kNoChunk && seq_before(chunks_[*link].seq, seq)) link = &chunks_[*link].next;
   // The same start and no more than what is there: a retransmission.
   if (*link != kNoChunk && chunks_[*link].seq == seq && seq_at_or_before(end, chunks_[*link].end())) return;
-  const uint16_t index = free_;
+  const uint16_t index = take_chunk();
+  if (index == kNoChunk) return;
   HeldChunk& chunk = chunks_[index];
-  free_ = chunk.next;
   chunk.next = *link;
   chunk.seq = seq;
   chunk.length = static_cast<uint16_t>(bytes.size());

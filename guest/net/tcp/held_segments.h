@@ -50,9 +50,11 @@ class HeldSegments {
 
  private:
   void cut(HeldChunk& chunk, uint32_t next);
+  uint16_t take_chunk();
 
   std::span<HeldChunk> chunks_;
-  uint16_t free_ = kNoChunk;
+  size_t fresh_ = 0;          ///< chunks from here on have never been used
+  uint16_t free_ = kNoChunk;  ///< of those before
 };
 
 }  // namespace synfluid::guest::net

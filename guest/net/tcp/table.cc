@@ -22,15 +22,11 @@ TcpEngine::TcpEngine(TcpApplication& application, FrameSink& sink, Arena& arena,
     : application_(application),
       sink_(sink),
       config_(config),
-      connections_(arena.array<Connection>(connections)),
+      connections_(arena.reserve<Connection>(connections)),
       buckets_(arena.array<ConnectionId>(std::bit_ceil(connections))),
       held_(arena, chunks),
       timers_(arena, connections_) {
   for (ConnectionId& head : buckets_) head = kNoConnection;
-  for (size_t i = connections_.size(); i-- > 0;) {
-    connections_[i].next_in_bucket = free_;
-    free_ = static_cast<ConnectionId>(i);
-  }
 }
 
 ConnectionId* TcpEngine::bucket_of(const Endpoint& client, const Endpoint& server) {
@@ -49,12 +45,14 @@ ConnectionId TcpEngine::find(const Segment& segment, const LinkHeader& link) {
 
 /// A connection with nothing in it, not yet in its bucket.
 Connection* TcpEngine::allocate() {
-  if (free_ == kNoConnection && !recycle_time_wait()) {
+  const bool has_fresh = fresh_ < connections_.size();
+  if (free_ == kNoConnection && !has_fresh && !recycle_time_wait()) {
     ++counters_.table_full;
     return nullptr;
   }
-  Connection& c = connections_[free_];
-  free_ = c.next_in_bucket;
+  const size_t index = free_ != kNoConnection ? free_ : fresh_++;
+  Connection& c = connections_[index];
+  if (index == free_) free_ = c.next_in_bucket;
   c = Connection{};
   ++in_use_;
   return &c;
@@ -63,7 +61,7 @@ Connection* TcpEngine::allocate() {
 bool TcpEngine::recycle_time_wait() {
   if (in_time_wait_ == 0) return false;
   Connection* oldest = nullptr;
-  for (Connection& c : connections_)
+  for (Connection& c : connections_.first(fresh_))
     if (c.state == TcpState::kTimeWait && (oldest == nullptr || c.expire_at_ns < oldest->expire_at_ns))
       oldest = &c;
   ++counters_.recycled;

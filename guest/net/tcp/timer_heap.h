@@ -15,7 +15,7 @@ namespace synfluid::guest::net {
 class TimerHeap {
  public:
   TimerHeap(Arena& arena, std::span<Connection> connections)
-      : connections_(connections), heap_(arena.array<ConnectionId>(connections.size())) {}
+      : connections_(connections), heap_(arena.reserve<ConnectionId>(connections.size())) {}
 
   uint64_t next_ns() const { return size_ == 0 ? kNever : key(0); }
   ConnectionId first() const { return heap_[0]; }

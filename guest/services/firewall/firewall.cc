@@ -44,7 +44,7 @@ bool Firewall::take_tables(net::Arena& arena, const net::HashKey& key) {
   const size_t sniffers = left / 8 / (sizeof(HostSniffer) + sizeof(uint16_t));
   flows_ = arena.make<FirewallFlows>(arena, flows < kMostFlows ? flows : kMostFlows, key);
   heads_ = arena.make<HeadStore>(arena, chunks < kMostChunks ? chunks : kMostChunks);
-  sniffers_ = arena.array<HostSniffer>(sniffers < kMostSniffers ? sniffers : kMostSniffers);
+  sniffers_ = arena.reserve<HostSniffer>(sniffers < kMostSniffers ? sniffers : kMostSniffers);
   free_sniffers_ = arena.array<uint16_t>(sniffers_.size());
   for (const HostSniffer& sniffer : sniffers_)
     free_sniffers_[free_sniffer_count_++] = static_cast<uint16_t>(&sniffer - sniffers_.data());

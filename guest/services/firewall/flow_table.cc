@@ -27,13 +27,9 @@ bool may_go(const FirewallFlow& flow, uint64_t now_ns) {
 
 FirewallFlows::FirewallFlows(net::Arena& arena, size_t flows, const net::HashKey& key)
     : key_(key),
-      flows_(arena.array<FirewallFlow>(flows)),
+      flows_(arena.reserve<FirewallFlow>(flows)),
       buckets_(arena.array<FlowId>(std::bit_ceil(flows))) {
   for (FlowId& head : buckets_) head = kNoFlow;
-  for (size_t i = flows_.size(); i-- > 0;) {
-    flows_[i].next_in_bucket = free_;
-    free_ = static_cast<FlowId>(i);
-  }
 }
 
 /// The same bucket for both directions.
@@ -65,9 +61,9 @@ FirewallFlow* FirewallFlows::evictable(uint64_t now_ns) {
 }
 
 FirewallFlow* FirewallFlows::insert(const FlowKey& key, uint64_t now_ns) {
-  const FlowId id = free_;
+  const FlowId id = free_ != kNoFlow ? free_ : static_cast<FlowId>(fresh_++);
   FirewallFlow& flow = flows_[id];
-  free_ = flow.next_in_bucket;
+  if (id == free_) free_ = flow.next_in_bucket;
   flow = FirewallFlow{};
   flow.client = key.from;
   flow.server = key.to;

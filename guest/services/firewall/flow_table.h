@@ -61,7 +61,7 @@ class FirewallFlows {
   /// before it is forgotten.
   template <class Evicted>
   FirewallFlow* add(const FlowKey& key, uint64_t now_ns, Evicted evicted) {
-    if (free_ == kNoFlow) {
+    if (is_full()) {
       FirewallFlow* victim = evictable(now_ns);
       if (victim == nullptr) return nullptr;
       evicted(*victim);
@@ -86,7 +86,9 @@ class FirewallFlows {
   net::HashKey key_;
   std::span<FirewallFlow> flows_;
   std::span<FlowId> buckets_;
-  FlowId free_ = kNoFlow;
+  bool is_full() const { return free_ == kNoFlow && fresh_ == flows_.size(); }
+  size_t fresh_ = 0;       ///< flows from here on have never been used
+  FlowId free_ = kNoFlow;  ///< of those before
   FlowId oldest_ = kNoFlow;
   FlowId newest_ = kNoFlow;
 };

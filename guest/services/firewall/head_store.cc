@@ -4,11 +4,16 @@
 
 namespace synfluid::guest {
 
-HeadStore::HeadStore(net::Arena& arena, size_t chunks) : chunks_(arena.array<Chunk>(chunks)) {
-  for (size_t i = chunks_.size(); i-- > 0; ++free_count_) {
-    chunks_[i].next = free_;
-    free_ = static_cast<uint16_t>(i);
-  }
+HeadStore::HeadStore(net::Arena& arena, size_t chunks)
+    : chunks_(arena.reserve<Chunk>(chunks)), free_count_(chunks_.size()) {}
+
+/// Precondition: there is a free chunk.
+uint16_t HeadStore::take_chunk() {
+  --free_count_;
+  if (free_ == kNoChunk) return static_cast<uint16_t>(fresh_++);
+  const uint16_t index = free_;
+  free_ = chunks_[index].next;
+  return index;
 }
 
 bool HeadStore::has_room(const Head& head, size_t bytes) const {
@@ -21,9 +26,7 @@ void HeadStore::append(Head& head, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const size_t used = head.bytes % kChunkBytes;
     if (used == 0) {
-      const uint16_t fresh = free_;
-      free_ = chunks_[fresh].next;
-      --free_count_;
+      const uint16_t fresh = take_chunk();
       chunks_[fresh].next = kNoChunk;
       if (head.first == kNoChunk)
         head.first = fresh;

@@ -39,8 +39,10 @@ class HeadStore {
     std::byte bytes[kChunkBytes];
   };
   std::span<Chunk> chunks_;
-  uint16_t free_ = kNoChunk;
-  size_t free_count_ = 0;
+  uint16_t take_chunk();
+  size_t fresh_ = 0;          ///< chunks from here on have never been used
+  uint16_t free_ = kNoChunk;  ///< of those before
+  size_t free_count_ = 0;     ///< of both
 };
 
 }  // namespace synfluid::guest
