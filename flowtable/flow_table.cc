@@ -16,8 +16,8 @@ constexpr uint32_t kMostSlots = 0x80000000;
 constexpr uint16_t kCompactTag = 0x8000;
 constexpr uint32_t kStepBits = (kSteps - 1) << 20;
 constexpr uint32_t kHashBits = kStepBits | 0xf << 16 | (kCompactTag - 1);
-constexpr size_t kBucketBytes = sizeof(TagLine) + sizeof(TimerLine) + kSlots / 4 * sizeof(Quad);
-constexpr KeyHead kNoHead{};
+constexpr size_t kBucketBytes = sizeof(TagLine) + sizeof(TimerLine) + kRowBytes;
+constexpr AddressHalves kNoHeads{};
 
 /// Always inline: GCC 12 takes a function that only prefetches for one without effect, and drops the calls.
 SYNFLUID_INLINE void prefetch(const void* at) {
@@ -101,7 +101,7 @@ FlowTable::FlowTable(const Config& config, uint32_t buckets, Pages memory, int64
       hash_(config.secret),
       memory_(std::move(memory)),
       tags_(reinterpret_cast<TagLine*>(memory_.data())),
-      quads_(reinterpret_cast<Quad*>(tags_ + 2 * size_t{buckets})),
+      rows_(memory_.data() + 2 * size_t{buckets} * kLine),
       wheel_(reinterpret_cast<TimerLine*>(tags_ + buckets), now_ns, config.tick_ns,
              *std::max_element(idle_ticks_.begin(), idle_ticks_.end())) {}
 
@@ -114,11 +114,19 @@ SYNFLUID_INLINE FlowTable::Probe FlowTable::probe(const KeyWords& words) const n
 }
 
 /// For a slot whose tag is that of `words`: so both are compact, or neither.
-SYNFLUID_INLINE bool FlowTable::holds(FlowIndex flow, const KeyWords& words) const noexcept {
-  const auto& tail = entry(flow).key_tail;
-  const auto& heads = (words.is_compact() ? kNoHead : head(flow)).halves;
-  return ((tail[0] ^ words.low_tail) | (tail[1] ^ words.high_tail) | (tail[2] ^ words.ports) |
-          (heads[0] ^ words.low_head) | (heads[1] ^ words.high_head)) == 0;
+SYNFLUID_INLINE bool FlowTable::holds(const Place& place, const KeyWords& words) noexcept {
+  const AddressHalves& tails = place.tails();
+  const AddressHalves& heads = words.is_compact() ? kNoHeads : place.heads();
+  return ((tails.low ^ words.low_tail) | (tails.high ^ words.high_tail) | (place.rest().ports ^ words.ports) |
+          (heads.low ^ words.low_head) | (heads.high ^ words.high_head)) == 0;
+}
+
+/// The lines that holds() will read, and the owner after it.
+SYNFLUID_INLINE void FlowTable::prefetch_place(const Place& place) noexcept {
+  prefetch(&place.tails());
+  if (place.is_whole()) return;
+  prefetch(&place.rest());
+  prefetch(&place.heads());
 }
 
 template <class Match>
@@ -127,8 +135,8 @@ FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) cons
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const TagLine& line = tags_[bucket];
     for (uint32_t mask = Match::slots(line, at.tag()); mask != 0; mask &= mask - 1) {
-      const FlowIndex flow = bucket * kSlots + lowest_slot(mask);
-      if (holds(flow, words)) return flow;
+      const uint32_t slot = lowest_slot(mask);
+      if (holds(Place(rows_, bucket, slot), words)) return bucket * kSlots + slot;
     }
     if (line.passed[at.filter_class()] == 0) return kNoFlow;
     bucket = behind(bucket, at.step());
@@ -149,19 +157,24 @@ void FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) 
     (this->*look_up_)(keys.data() + done, out.data() + done, std::min(kBurst, keys.size() - done));
 }
 
-/// A key that has to be looked at more closely: its place in the burst, and the slot with its tag, if any.
+/// A slot with a key's tag: it remains to compare the keys.
 struct FlowTable::Candidate {
-  FlowIndex flow;
-  uint32_t place;
+  uint32_t number;  ///< of the key in the burst
+  uint32_t bucket;
+  uint32_t slot;
 };
 
-// Hits, misses and IPv6 come in no order that a branch predictor could learn: so the list is filled without
-// branches, and only what is rare (a flow behind its home, a tag that deceived) takes the general way.
+// Four passes, so that lines come in while others are worked on: hash; compare tags at home; compare tags
+// behind it, for the few keys whose filter class has gone past home; compare keys. Hits and misses come in no
+// order that a branch predictor could learn, so the lists are filled without branches. Only what is rare (a
+// flow two buckets behind its home, a tag that deceived) is looked for alone.
 template <class Match>
 SYNFLUID_INLINE void FlowTable::look_up(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
   std::array<Probe, kBurst> probes;
   std::array<Candidate, kBurst> candidates;
+  std::array<uint32_t, kBurst> behind_home;
   uint32_t candidate_count = 0;
+  uint32_t behind_count = 0;
   for (size_t i = 0; i < count; ++i) {
     probes[i] = probe(KeyWords::of(keys[i]));
     prefetch(&tags_[probes[i].home()]);
@@ -170,18 +183,32 @@ SYNFLUID_INLINE void FlowTable::look_up(const FlowKey* keys, FlowIndex* out, siz
     const uint32_t home = probes[i].home();
     const TagLine& line = tags_[home];
     const uint32_t mask = Match::slots(line, probes[i].tag());
-    const FlowIndex flow = home * kSlots + lowest_slot(mask | 1u << kSlots);
-    const void* const here = &line;
-    prefetch(mask == 0 ? here : &entry(flow));
-    prefetch((mask == 0) | probes[i].is_compact() ? here : &head(flow));
+    const uint32_t slot = lowest_slot(mask | 1u << kSlots);
+    const bool passed = (mask == 0) & (line.passed[probes[i].filter_class()] != 0);
+    if (mask != 0) prefetch_place(Place(rows_, home, slot));
+    if (passed) prefetch(&tags_[behind(home, probes[i].step())]);
     out[i] = kNoFlow;
-    candidates[candidate_count] = {mask == 0 ? kNoFlow : flow, i};
-    candidate_count += (mask | line.passed[probes[i].filter_class()]) != 0;
+    candidates[candidate_count] = {i, home, slot};
+    candidate_count += mask != 0;
+    behind_home[behind_count] = i;
+    behind_count += passed;
+  }
+  for (uint32_t b = 0; b < behind_count; ++b) {
+    const uint32_t i = behind_home[b];
+    const uint32_t bucket = behind(probes[i].home(), probes[i].step());
+    const uint32_t mask = Match::slots(tags_[bucket], probes[i].tag());
+    if (mask != 0) {
+      candidates[candidate_count++] = {i, bucket, lowest_slot(mask)};
+      prefetch_place(Place(rows_, bucket, lowest_slot(mask)));
+    } else if (tags_[bucket].passed[probes[i].filter_class()] != 0) {
+      out[i] = find_from_home<Match>(KeyWords::of(keys[i]), probes[i]);
+    }
   }
   for (uint32_t c = 0; c < candidate_count; ++c) {
-    const auto [flow, i] = candidates[c];
+    const auto [i, bucket, slot] = candidates[c];
     const KeyWords words = KeyWords::of(keys[i]);
-    out[i] = flow != kNoFlow && holds(flow, words) ? flow : find_from_home<Match>(words, probes[i]);
+    const bool found = holds(Place(rows_, bucket, slot), words);
+    out[i] = found ? bucket * kSlots + slot : find_from_home<Match>(words, probes[i]);
   }
 }
 
@@ -234,19 +261,19 @@ void FlowTable::count_pass(const Probe& at, uint32_t end_bucket, int step) noexc
 }
 
 void FlowTable::store(FlowIndex flow, const KeyWords& words, const Probe& at, FlowValue value) noexcept {
-  entry(flow) = {.key_tail = {words.low_tail, words.high_tail, words.ports}, .value = value};
-  if (!words.is_compact()) head(flow).halves = {words.low_head, words.high_head};
+  const Place at_slot = place(flow);
+  at_slot.tails() = {words.low_tail, words.high_tail};
+  at_slot.rest() = {words.ports, value};
+  if (!words.is_compact()) at_slot.heads() = {words.low_head, words.high_head};
   tags_[flow / kSlots].tags[flow % kSlots] = at.tag();
 }
 
 void FlowTable::prefetch_insert(std::span<const FlowKey> keys) const noexcept {
   for (const FlowKey& key : keys) {
-    const KeyWords words = KeyWords::of(key);
-    const FlowIndex flow = free_slot(probe(words));
+    const FlowIndex flow = free_slot(probe(KeyWords::of(key)));
     if (flow == kNoFlow) continue;
-    prefetch(&entry(flow));
+    prefetch_place(place(flow));
     prefetch(&wheel_.line(flow / kSlots));
-    if (!words.is_compact()) prefetch(&head(flow));
   }
 }
 
@@ -283,13 +310,13 @@ void FlowTable::erase(FlowIndex flow) noexcept {
 
 KeyWords FlowTable::words(FlowIndex flow) const noexcept {
   const bool compact = (tags_[flow / kSlots].tags[flow % kSlots] & kCompactTag) != 0;
-  const auto& heads = (compact ? kNoHead : head(flow)).halves;
-  const auto& tail = entry(flow).key_tail;
-  return {.low_head = heads[0],
-          .low_tail = tail[0],
-          .high_head = heads[1],
-          .high_tail = tail[1],
-          .ports = tail[2]};
+  const Place at_slot = place(flow);
+  const AddressHalves& heads = compact ? kNoHeads : at_slot.heads();
+  return {.low_head = heads.low,
+          .low_tail = at_slot.tails().low,
+          .high_head = heads.high,
+          .high_tail = at_slot.tails().high,
+          .ports = at_slot.rest().ports};
 }
 
 FlowKey FlowTable::key(FlowIndex flow) const noexcept {
@@ -302,7 +329,7 @@ uint16_t FlowTable::due(const FlowValue& value) const noexcept {
 
 // A later deadline needs nothing: the timer finds it when it looks. An earlier one has to be armed.
 void FlowTable::set_state(FlowIndex flow, FlowState state, int64_t now_ns) noexcept {
-  FlowValue& v = entry(flow).value;
+  FlowValue& v = value(flow);
   v.state = state;
   v.seen_tick = wheel_.stamp(now_ns);
   const uint32_t bucket = flow / kSlots;

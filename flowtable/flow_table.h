@@ -11,12 +11,13 @@
 //   home   ─▶ │ …                 │           │          │                      │               │
 //   + step  └─────┬─────────────┴───────────┘          └──────────────────────┴───────────────┘
 //                 │ index = bucket · 24 + slot, until the flow is erased
-//   quads_        ▼ four slots in three lines
-//           ┌───────────┬────────────┬────────────┬───────┐ ┌──
-//           │ low tail  │ high tail  │ ports,VLAN │ value │ │ …      entries 0 1 │ entries 2 3, 32 bytes each
-//           ├───────────┴────────────┼────────────┴───────┘ ┼──
-//           │ low head  │ high head  │ …                           heads 0 1 2 3, 16 bytes each: IPv6 only
-//           └───────────┴────────────┴──
+//   rows_         ▼ 18 lines for 24 slots: each line holds one flow, and a third of another
+//           ┌────────────────────┬────────────────────┬────────────────────┬────────────────────┐
+//   slot 0  │ lower halves       │ ports,VLAN │ value │ upper halves (IPv6)│ slot 18: lower     │
+//   slot 1  │ lower halves       │ ports,VLAN │ value │ upper halves       │ slot 18: ports …   │
+//   slot 2  │ lower halves       │ ports,VLAN │ value │ upper halves       │ slot 18: upper     │
+//   slot 3  │ …                  │                    │                    │ slot 19 …          │
+//           └────────────────────┴────────────────────┴────────────────────┴────────────────────┘
 //
 // A flow lies in its home bucket or, if that had no room, in the first with room of home + step, home + 2 ·
 // step… (kWindow buckets at most, each flow with a step of its own, so that full buckets do not spill into
@@ -105,8 +106,8 @@ class FlowTable {
   void erase(FlowIndex flow) noexcept;
 
   /// `target` and `flags` are the caller's to change; `state` by set_state(), because a timer hangs on it.
-  FlowValue& value(FlowIndex flow) noexcept { return entry(flow).value; }
-  const FlowValue& value(FlowIndex flow) const noexcept { return entry(flow).value; }
+  FlowValue& value(FlowIndex flow) noexcept { return place(flow).rest().value; }
+  const FlowValue& value(FlowIndex flow) const noexcept { return place(flow).rest().value; }
   FlowKey key(FlowIndex flow) const noexcept;
   /// False for a slot that holds no flow, so for every erased index.
   bool contains(FlowIndex flow) const noexcept {
@@ -115,7 +116,7 @@ class FlowTable {
 
   /// The flow was active: its idle time starts anew.
   void touch(FlowIndex flow, int64_t now_ns) noexcept {
-    FlowValue& v = entry(flow).value;
+    FlowValue& v = value(flow);
     const uint16_t tick = wheel_.stamp(now_ns);
     if (v.seen_tick != tick) v.seen_tick = tick;
   }
@@ -159,14 +160,14 @@ class FlowTable {
 
   FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns);
 
-  Entry& entry(FlowIndex flow) const noexcept { return quads_[flow / 4].entries[flow % 4]; }
-  KeyHead& head(FlowIndex flow) const noexcept { return quads_[flow / 4].heads[flow % 4]; }
+  Place place(FlowIndex flow) const noexcept { return Place(rows_, flow / kSlots, flow % kSlots); }
   Probe probe(const KeyWords& words) const noexcept;
   uint32_t behind(uint32_t bucket, uint32_t step) const noexcept {
     bucket += step;
     return bucket >= buckets_ ? bucket - buckets_ : bucket;
   }
-  bool holds(FlowIndex flow, const KeyWords& words) const noexcept;
+  static bool holds(const Place& place, const KeyWords& words) noexcept;
+  static void prefetch_place(const Place& place) noexcept;
   KeyWords words(FlowIndex flow) const noexcept;
   template <class Match>
   FlowIndex find_from_home(const KeyWords& words, const Probe& at) const noexcept;
@@ -191,7 +192,7 @@ class FlowTable {
   const FlowHash hash_;
   const Pages memory_;
   TagLine* const tags_;
-  Quad* const quads_;
+  std::byte* const rows_;
 
   // The owner's.
   TimerWheel wheel_;
