@@ -1,0 +1,136 @@
+// Where the time of one spawn goes: each call that the builder makes, the vif's wiring, and the guest's first
+// answer.
+//
+// `build` is the whole of the builder; what its calls do not account for is its own writing into the guest's
+// memory. Runs in dom0 as root.
+#include <array>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <poll.h>
+
+#include "backend/vif.h"
+#include "backend/xen/xen_link.h"
+#include "bench/instruction_clock.h"
+#include "bench/report.h"
+#include "bench/syn_frame.h"
+#include "bench/timed_xen_calls.h"
+#include "guest/images.h"
+#include "spawner/toolstack/domain_builder.h"
+
+namespace synfluid::bench {
+namespace {
+
+constexpr int kPatienceMs = 1000;
+constexpr uint32_t kWarmUp = 3;
+
+struct Options {
+  uint32_t count = 50;
+  uint64_t memory_kib = 256;
+  uint32_t buffers = 0;
+  std::string json;
+};
+
+class Stages {
+ public:
+  Stages(TimedXenCalls& xen, spawner::toolstack::GuestTemplate guest,
+         std::unique_ptr<backend::xen::XenDoorbells> doorbells)
+      : xen_(xen), guest_(std::move(guest)), doorbells_(std::move(doorbells)) {}
+
+  Status spawn(uint32_t generation) {
+    auto built = xen_.timed("build", [&] { return builder_.build(guest_, {.generation = generation}); });
+    if (!built) return built.error();
+    auto link = xen_.timed("wire_vif", [&] {
+      return backend::xen::connect_seeded(grants_, *doorbells_,
+                                          {.domid = built->domain.id(),
+                                           .guest_port = built->event_port,
+                                           .pages = guest_.layout.shared_area_pages,
+                                           .token = generation});
+    });
+    if (!link) return link.error();
+    auto* card = reinterpret_cast<const volatile abi::Card*>((*link)->card());
+    auto vif = std::make_unique<backend::Vif>(std::move(*link));
+    const auto syn = make_syn(generation);
+    vif->send(syn);
+    vif->flush();
+    vif->arm();
+    const Status answered =
+        xen_.timed("first_packet", [&] { return first_packet(*vif, built->domain.id()); });
+    boot_ns_ = card->guest.boot_ns;
+    xen_.timed("unwire_vif", [&] {
+      vif.reset();
+      return true;
+    });
+    return answered;
+  }
+
+  uint64_t boot_ns() const { return boot_ns_; }
+
+ private:
+  Status first_packet(backend::Vif& vif, DomId domid) {
+    if (auto started = xen_.unpause(domid); !started) return started;
+    std::array<backend::DoorbellToken, 8> tokens;
+    for (;;) {
+      if (vif.receive(frame_) != 0) return {};
+      pollfd ready{doorbells_->fd(), POLLIN, 0};
+      if (::poll(&ready, 1, kPatienceMs) == 0)
+        return Error(ErrorCode::kTimeout, "the guest did not answer its SYN");
+      doorbells_->collect(tokens);
+    }
+  }
+
+  TimedXenCalls& xen_;
+  spawner::toolstack::GuestTemplate guest_;
+  std::unique_ptr<backend::xen::XenDoorbells> doorbells_;
+  backend::xen::GrantMapper grants_;
+  spawner::toolstack::DomainBuilder builder_{xen_};
+  std::array<std::byte, backend::kMaxFrameBytes> frame_;
+  uint64_t boot_ns_ = 0;
+};
+
+Status run(const Options& options) {
+  auto xen = spawner::toolstack::open_xen_calls();
+  if (!xen) return xen.error();
+  TimedXenCalls timed(**xen);
+  auto doorbells = backend::xen::XenDoorbells::create();
+  if (!doorbells) return doorbells.error();
+  auto guest = spawner::toolstack::make_guest_template(guest::xen_image(), "builtin:responder",
+                                                       options.memory_kib << 10, options.buffers);
+  if (!guest) return guest.error();
+  Report report("stages", detect_clock());
+  report.set_parameter("count", options.count);
+  report.set_parameter("memory_kib", options.memory_kib);
+  report.set_parameter("buffers", guest->layout.buffers);
+  report.set_parameter("pages_written", guest->mapped_pfns.size());
+  Stages stages(timed, std::move(*guest), std::move(*doorbells));
+  std::vector<double> boot;
+  for (uint32_t i = 0; i < kWarmUp + options.count; ++i) {
+    if (auto status = stages.spawn(i + 1); !status) return status;
+    boot.push_back(static_cast<double>(stages.boot_ns()) / static_cast<double>(kNsPerMs));
+  }
+  for (const auto& [name, samples] : timed.samples()) {
+    report.add(Figure::of(name + "_ms", "ms", {samples.begin() + kWarmUp, samples.end()}));
+  }
+  report.add(Figure::of("guest_boot_ms", "ms", {boot.begin() + kWarmUp, boot.end()}));
+  return report.write(options.json);
+}
+
+}  // namespace
+}  // namespace synfluid::bench
+
+int main(int argc, char** argv) {
+  synfluid::bench::Options options;
+  CLI::App app("Says where the time of one spawn on Xen goes; in dom0, as root");
+  app.add_option("--count", options.count, "VMs to make, one after the other");
+  app.add_option("--memory", options.memory_kib, "memory of each, KiB");
+  app.add_option("--buffers", options.buffers, "buffers of the vif; 0: as many as fit well");
+  app.add_option("--json", options.json, "write the figures there as JSON; - for standard output");
+  CLI11_PARSE(app, argc, argv);
+  const auto status = synfluid::bench::run(options);
+  if (status) return 0;
+  std::cerr << "stages: " << status.error().text() << '\n';
+  return 1;
+}

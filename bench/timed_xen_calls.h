@@ -1,0 +1,92 @@
+// XenCalls that say how long each took.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "spawner/toolstack/xen_calls.h"
+
+namespace synfluid::bench {
+
+class TimedXenCalls final : public spawner::toolstack::XenCalls {
+ public:
+  using DomainHandle = spawner::toolstack::DomainHandle;
+  using DomainInfo = spawner::toolstack::DomainInfo;
+  using GrantTable = spawner::toolstack::GrantTable;
+  using VcpuStart = spawner::toolstack::VcpuStart;
+
+  explicit TimedXenCalls(spawner::toolstack::XenCalls& inner) : inner_(inner) {}
+
+  /// Milliseconds by the name of the call.
+  const std::map<std::string, std::vector<double>>& samples() const { return samples_; }
+
+  template <class Call>
+  auto timed(const char* name, const Call& call) {
+    const int64_t start = clock_.now_ns();
+    auto result = call();
+    samples_[name].push_back(static_cast<double>(clock_.now_ns() - start) / static_cast<double>(kNsPerMs));
+    return result;
+  }
+
+  Status create_domain(DomId domid, const DomainHandle& handle) override {
+    return timed("create", [&] { return inner_.create_domain(domid, handle); });
+  }
+  Status destroy_domain(DomId domid) override {
+    return timed("destroy", [&] { return inner_.destroy_domain(domid); });
+  }
+  Status add_vcpu(DomId domid) override {
+    return timed("vcpu", [&] { return inner_.add_vcpu(domid); });
+  }
+  Status limit_memory(DomId domid, uint64_t pages) override {
+    return timed("memory_limit", [&] { return inner_.limit_memory(domid, pages); });
+  }
+  Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) override {
+    return timed("memory", [&] { return inner_.populate(domid, pfn, order); });
+  }
+  Result<uint64_t> shared_info_frame(DomId domid) override {
+    return timed("shared_info", [&] { return inner_.shared_info_frame(domid); });
+  }
+  Result<std::byte*> map_frames(DomId domid, std::span<const uint64_t> frames) override {
+    return timed("map", [&] { return inner_.map_frames(domid, frames); });
+  }
+  void unmap_frames(std::byte* address, size_t pages) override {
+    timed("unmap", [&] {
+      inner_.unmap_frames(address, pages);
+      return true;
+    });
+  }
+  Status pin_l4(DomId domid, uint64_t frame) override {
+    return timed("pin", [&] { return inner_.pin_l4(domid, frame); });
+  }
+  Status set_context(DomId domid, const VcpuStart& start) override {
+    return timed("context", [&] { return inner_.set_context(domid, start); });
+  }
+  Result<GrantTable> map_grant_table(DomId domid) override {
+    return timed("grant_table_map", [&] { return inner_.map_grant_table(domid); });
+  }
+  void unmap_grant_table(GrantTable table) override {
+    timed("grant_table_unmap", [&] {
+      inner_.unmap_grant_table(table);
+      return true;
+    });
+  }
+  Result<EventPort> open_event_port(DomId domid) override {
+    return timed("event_port", [&] { return inner_.open_event_port(domid); });
+  }
+  Status unpause(DomId domid) override {
+    return timed("unpause", [&] { return inner_.unpause(domid); });
+  }
+  Result<std::vector<DomainInfo>> list_domains(DomId first, uint32_t max) override {
+    return inner_.list_domains(first, max);
+  }
+  Result<uint64_t> free_memory() override { return inner_.free_memory(); }
+
+ private:
+  const SteadyClock clock_;
+  spawner::toolstack::XenCalls& inner_;
+  std::map<std::string, std::vector<double>> samples_;
+};
+
+}  // namespace synfluid::bench
