@@ -45,6 +45,7 @@ class ClientPlayer {
   /// All that the trace has said so far is acknowledged, or never will be.
   bool idle() const { return over_ || (unsent_.empty() && unacked_.empty()); }
   bool is_over() const { return over_; }
+  bool is_client(const Endpoint& end) const { return end == client_; }
   uint64_t bytes_from_vm() const { return bytes_from_vm_; }
   uint64_t retransmissions() const { return retransmissions_; }
 

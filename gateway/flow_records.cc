@@ -55,6 +55,7 @@ void FlowRecords::on_failure(const FlowKey& key, policies::OnFailure what, DropR
 }
 
 void FlowRecords::on_end(const FlowKey& key, const FlowData& flow, FlowEnd end) {
+  if (listener_) listener_(key);
   FlowRecord* const record = current(key);
   if (record == nullptr || record->end != FlowEnd::kOpen) return;
   const auto client = static_cast<size_t>(flow.initiator);

@@ -1,6 +1,8 @@
 #include "gateway/partial_checksum.h"
 
 #include <cstdint>
+#include <cstring>
+#include <optional>
 
 #include "backend/checksum.h"
 
@@ -24,6 +26,15 @@ struct Transport {
   size_t addresses = 0;
   size_t address_bytes = 0;
 };
+
+std::optional<size_t> find_ipv4(const Reader& r) {
+  constexpr size_t kTagged = 18;
+  constexpr size_t kUntagged = 14;
+  if (r.frame.size() < kTagged + 20) return {};
+  if (r.u16(12) == 0x0800) return kUntagged;
+  if (r.u16(12) == 0x8100 && r.u16(16) == 0x0800) return kTagged;
+  return {};
+}
 
 /// What the kernel sends with a partial checksum has no IP options and no extension headers worth looking
 /// for.
@@ -60,6 +71,18 @@ bool complete_partial_checksum(std::span<std::byte> frame) noexcept {
   for (size_t i = 0; i < t.address_bytes; i += 2) sum += r.u16(t.addresses + i);
   while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
   return r.u16(field) == sum && backend::fill_checksum(frame);
+}
+
+bool complete_ipv4_checksum(std::span<std::byte> frame) noexcept {
+  constexpr size_t kField = 10;
+  const Reader r{frame};
+  const std::optional<size_t> at = find_ipv4(r);
+  if (!at || r.u16(*at + kField) != 0) return false;
+  const size_t header = size_t{r.u8(*at) & 0x0fu} * 4;
+  if (header < 20 || *at + header > frame.size()) return false;
+  const uint16_t sum = backend::fold_sum(backend::add_to_sum(frame.subspan(*at, header), 0));
+  std::memcpy(frame.data() + *at + kField, &sum, sizeof(sum));
+  return true;
 }
 
 }  // namespace synfluid::gateway

@@ -11,4 +11,8 @@ namespace synfluid::gateway {
 /// Completes the checksum if it is the pseudo header's sum and nothing more. True if it changed the frame.
 bool complete_partial_checksum(std::span<std::byte> frame) noexcept;
 
+/// Computes an IPv4 header checksum that was left zero, as captures on the sending host have it. True if it
+/// changed the frame.
+bool complete_ipv4_checksum(std::span<std::byte> frame) noexcept;
+
 }  // namespace synfluid::gateway

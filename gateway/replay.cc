@@ -10,6 +10,7 @@
 
 #include "gateway/client_player.h"
 #include "gateway/eal.h"
+#include "gateway/partial_checksum.h"
 #include "gateway/pcap_source.h"
 #include "gateway/pcapng_writer.h"
 #include "gateway/progress.h"
@@ -118,6 +119,9 @@ class Replayer {
   Replayer(const ReplayConfig& config, Rig& rig, uint64_t packets, std::unique_ptr<PcapngWriter> out)
       : config_(config), rig_(rig), out_(std::move(out)), progress_("replay", packets * config.loops) {
     rig_.io->set_sink([this](Side side, std::span<const std::byte> frame) { frame_left(side, frame); });
+    rig_.records.set_end_listener([this](const FlowKey& key) {
+      if (ClientPlayer* player = player_of(key)) player->end();
+    });
   }
 
   Status run() {
@@ -194,7 +198,13 @@ class Replayer {
       if (turn() == 0) rig_.worker->sleep(std::min(kSleepNs, until_ns - rig_.wall.now_ns()));
   }
 
-  void play(const TraceFrame& frame) {
+  void play(const TraceFrame& traced) {
+    // A trace taken on the sender has checksums that its network card would have completed.
+    wire_frame_.assign(traced.bytes.begin(), traced.bytes.end());
+    complete_ipv4_checksum(wire_frame_);
+    complete_partial_checksum(wire_frame_);
+    TraceFrame frame = traced;
+    frame.bytes = wire_frame_;
     const ParsedPacket packet = parse_packet(frame.bytes);
     if (packet.kind != PacketKind::kTcp) return inject(side_of_other(frame.bytes), frame.bytes);
     const StreamTracker::Seen seen = tracker_.see(packet);
@@ -320,11 +330,16 @@ class Replayer {
     if (out_) out_->write(side, file_time_ns_, frame);
     const ParsedPacket packet = parse_packet(frame);
     if (packet.kind != PacketKind::kTcp) return;
-    const auto stream = stream_of_.find(packet.flow.key);
-    if (stream == stream_of_.end()) return;
+    ClientPlayer* const player = player_of(packet.flow.key);
+    if (player == nullptr || player->is_client(packet.flow.source())) return;
+    player->vm_packet(frame, packet, rig_.wall.now_ns());
+  }
+
+  ClientPlayer* player_of(const FlowKey& key) {
+    const auto stream = stream_of_.find(key);
+    if (stream == stream_of_.end()) return nullptr;
     const auto player = players_.find(stream->second);
-    if (player == players_.end() || tracker_.stream(stream->second).initiator == packet.flow.from) return;
-    player->second->vm_packet(frame, packet, rig_.wall.now_ns());
+    return player == players_.end() ? nullptr : player->second.get();
   }
 
   Side side_of(const ParsedPacket& packet, bool from_initiator) const {
@@ -370,7 +385,8 @@ class Replayer {
   std::unique_ptr<PcapngWriter> out_;
   Progress progress_;
   StreamTracker tracker_;
-  std::deque<MadeFrame> made_;  ///< by played clients, not yet put in
+  std::vector<std::byte> wire_frame_;  ///< the frame in play, as it is on the wire
+  std::deque<MadeFrame> made_;         ///< by played clients, not yet put in
   std::unordered_map<uint32_t, std::unique_ptr<ClientPlayer>> players_;
   std::unordered_map<FlowKey, uint32_t, KeyHash> stream_of_;
   std::unordered_map<uint32_t, TcpProgress> progress_of_;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -48,6 +49,8 @@ class FlowRecords final : public FlowObserver {
   FlowRecord& begin(const ParsedPacket& syn, uint32_t stream);
   FlowRecord* current(const FlowKey& key);
   const std::vector<FlowRecord>& all() const { return records_; }
+  /// Called when a flow's entry goes: what is said in it from then on reaches no VM.
+  void set_end_listener(std::function<void(const FlowKey&)> listener) { listener_ = std::move(listener); }
 
   void on_syn(const ParsedPacket& syn, const policies::Verdict& verdict, SynFate fate,
               std::optional<DropReason> refusal) override;
@@ -62,6 +65,7 @@ class FlowRecords final : public FlowObserver {
       return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&key), sizeof(key)});
     }
   };
+  std::function<void(const FlowKey&)> listener_;
   std::vector<FlowRecord> records_;
   std::unordered_map<FlowKey, size_t, KeyHash> current_;
 };
