@@ -168,6 +168,18 @@ TEST_P(HostileVif, AReceiveIndexTooFarAheadBreaksTheVif) {
   EXPECT_EQ(vif.reason(), "receive ring: impossible producer index");
 }
 
+// With plain grants answers wait for the batch of copies, so requests can be consumed and not answered.
+TEST(HostileVifWithPlainGrants, RequestsInTheSlotsOfUnansweredOnesBreakTheVif) {
+  GuestMemory memory(32);
+  FrontEnd guest(memory);
+  Vif vif(std::make_unique<FakeLink>(memory, Grants::kCopied, std::make_shared<LinkLog>()));
+  guest.post(10);
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(vif.send(Frame(64)));
+  memory.rx().indices.req_prod = 10 + abi::kRingSlots;
+  EXPECT_FALSE(vif.send(Frame(64)));
+  EXPECT_EQ(vif.reason(), "receive ring: impossible producer index");
+}
+
 TEST_P(HostileVif, OneCallSkipsABoundedNumberOfBadRequestsAndArmSaysThereIsMore) {
   for (int i = 0; i < 200; ++i) request(4000, 1000);
   EXPECT_EQ(receive(), 0u);
