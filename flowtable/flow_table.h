@@ -1,46 +1,53 @@
+// clang-format off
 // One worker's flows: a hash table of fixed memory whose entries never move, with timers.
 //
-//   hash(key, secret) = 64 bits ──▶ home bucket (upper 32) │ filter class (4) │ tag (15, and 1: "compact",
-//   IPv4)
+//   hash(key, secret) = 64 bits ──▶ home bucket (upper 32) │ step (6) │ filter class (4) │ tag (15, and 1 for "taken")
 //
-//            one line per bucket                       one line per bucket
-//   tags_   ┌───────────────────┬───────────┐  timers_ ┌──────────────────────┬───────────────┐
-//   home ─▶ │ tag × 24 (16 bit) │ passed×16 │          │ armed tick × 24      │ next prev at  │◀─▶ timing
-//   wheel home+1  ├───────────────────┼───────────┤          ├──────────────────────┼───────────────┤    of
-//   buckets
-//   home   ─▶ │ …                 │           │          │                      │               │
-//   + step  └─────┬─────────────┴───────────┘          └──────────────────────┴───────────────┘
-//                 │ index = bucket · 24 + slot, until the flow is erased
-//   rows_         ▼ 18 lines for 24 slots: each line holds one flow, and a third of another
-//           ┌────────────────────┬────────────────────┬────────────────────┬────────────────────┐
-//   slot 0  │ lower halves       │ ports,VLAN │ value │ upper halves (IPv6)│ slot 18: lower     │
-//   slot 1  │ lower halves       │ ports,VLAN │ value │ upper halves       │ slot 18: ports …   │
-//   slot 2  │ lower halves       │ ports,VLAN │ value │ upper halves       │ slot 18: upper     │
-//   slot 3  │ …                  │                    │                    │ slot 19 …          │
-//           └────────────────────┴────────────────────┴────────────────────┴────────────────────┘
+//            one line per bucket                   one line per bucket
+//   tags_   ┌─────────────────┬─────────────┐  timers_ ┌─────────────────┬──────────────┐
+//   home ─▶ │ tag × 24        │ passed × 16 │          │ armed tick × 24 │ next prev at │ ◀─▶ timing wheel
+//           ├─────────────────┼─────────────┤          ├─────────────────┼──────────────┤     of buckets
+//     …     │ …               │             │          │                 │              │
+//   home    ├─────────────────┼─────────────┤          ├─────────────────┼──────────────┤
+//   + step  │ …               │             │          │                 │              │
+//           └──────┬──────────┴─────────────┘          └─────────────────┴──────────────┘
+//                  │ index = bucket · 24 + slot, until the flow is erased
+//   rows_          ▼ 18 lines for 24 slots: each line holds one flow, and a third of another
+//           ┌─────────────┬──────────────┬────────────────────┬──────────────────┐
+//   slot 0  │ low address │ high address │ ports,VLAN │ value │ slot 18: low     │
+//   slot 1  │ low address │ high address │ ports,VLAN │ value │ slot 18: high    │
+//   slot 2  │ low address │ high address │ ports,VLAN │ value │ slot 18: ports … │
+//   slot 3  │ …           │              │                    │ slot 19: low     │
+//           └─────────────┴──────────────┴────────────────────┴──────────────────┘
+// clang-format on
 //
 // A flow lies in its home bucket or, if that had no room, in the first with room of home + step, home + 2 ·
-// step… (kWindow buckets at most, each flow with a step of its own, so that full buckets do not spill into
-// the same neighbours). passed[c] of a bucket counts the flows of filter class c that went past it; a look-up
-// ends at the first bucket that none of its class has passed: nearly always at home. A miss (every SYN)
-// touches one line; a hit touches two, IPv6 three.
+// step …
+// (kWindow buckets at most; each flow has a step of its own, so that full buckets do not spill into the same
+// neighbours). passed[c] of a bucket counts the flows of filter class c that went past it; a look-up ends at
+// the
+// first bucket that none of its class has passed: nearly always at home. So a miss (every SYN) touches one
+// line, and
+// a hit two; four where the flow is in one of the last six slots, which are given out last.
 //
-// Timers are lazy: touch() writes the tick into the entry, which the look-up has just brought into the cache,
-// and nothing else. Of each bucket only the earliest deadline hangs in the wheel. When it comes, the slots
+// Timers are lazy: touch() writes the tick into the flow's value, which the look-up has just brought into the
+// cache, and nothing else. Of each bucket only the earliest deadline hangs in the wheel. When it comes, the
+// slots
 // that were armed for it are looked at: they are reported, or armed again for their true deadline. So time
-// costs per expiry (and once per idle time for a flow that lives on), never per entry, and 64 bytes of timer
-// serve 24 flows.
+// costs
+// per expiry (and once per idle time for a flow that lives on), never per entry, and 64 bytes serve 24 flows.
 //
-// Memory: (64 + 64 + 24 · 48) / 24 = 53.3 bytes a slot, 59.3 a flow at 90% load, plus the wheel (64 KiB at
-// most). It is taken at create() and never grows. There is no rehash.
+// Memory: (64 + 64 + 18 · 64) / 24 = 53.3 bytes a slot, 59.3 a flow at 90% load, plus the wheel (66 KiB at
+// most).
+// It is taken at create() and never grows. There is no rehash.
 //
 // Threads: one owner (the worker) for everything; stats() and size() may be read by any thread at any time.
 // Ownership: the table owns its memory; references from value() are valid until the flow is erased.
 // Units: nanoseconds of the owner's monotonic clock, ticks of Config::tick_ns inside.
-// Errors: create() returns one; insert() returns kNoFlow when the key's window of buckets is full, and counts
-// it. Sources: bucketed hashing with overflow filters as in Le Scouarnec, "Cuckoo++ Hash Tables" (2018), but
-// with bucketed linear probing (Knuth, TAOCP 3, 6.4) where that moves entries; timing wheels by Varghese and
-// Lauck (1987).
+// Errors: create() returns one; insert() returns kNoFlow when there is no room in the key's window, and
+// counts it.
+// Sources: double hashing (Knuth, TAOCP 3, 6.4) over buckets; tags and overflow filters as in Le Scouarnec,
+// "Cuckoo++ Hash Tables" (2018), without its moves; Varghese and Lauck's timing wheels (1987).
 #pragma once
 
 #include <algorithm>

@@ -16,8 +16,8 @@ namespace synfluid::flowtable {
 /// Flows in a bucket: three SSE registers of tags, and the rest of the line for the filter.
 inline constexpr uint32_t kSlots = 24;
 
-/// Buckets in which a flow may lie. With 32 the first refusal comes at 94% load or later (README.md), with 16
-/// at 90%, and with fewer sooner; it costs only those who go there.
+/// Buckets in which a flow may lie. With 32 the first refusal comes at 95% load or later, with 16 at 90%, and
+/// with fewer sooner; it costs only those who go there.
 inline constexpr uint32_t kWindow = 32;
 
 /// Different steps from one such bucket to the next: enough to part the ways of those who share a home, and
@@ -57,11 +57,9 @@ struct alignas(kLine) TagLine {
 };
 inline constexpr uint8_t kMostPassed = 255;
 
-/// The lower, or the upper, halves of a flow's two addresses. The upper ones are zero for IPv4, and then they
-/// are neither written nor looked at: the tag says so.
-struct AddressHalves {
-  uint64_t low;
-  uint64_t high;
+struct AddressWords {
+  uint64_t head;
+  uint64_t tail;
 };
 struct PortsAndValue {
   uint64_t ports;  ///< and VLAN tags
@@ -83,9 +81,9 @@ class Place {
     step_ = whole ? kPiece : kLine;
   }
 
-  AddressHalves& tails() const noexcept { return *reinterpret_cast<AddressHalves*>(base_); }
-  PortsAndValue& rest() const noexcept { return *reinterpret_cast<PortsAndValue*>(base_ + step_); }
-  AddressHalves& heads() const noexcept { return *reinterpret_cast<AddressHalves*>(base_ + 2 * step_); }
+  AddressWords& low() const noexcept { return *reinterpret_cast<AddressWords*>(base_); }
+  AddressWords& high() const noexcept { return *reinterpret_cast<AddressWords*>(base_ + step_); }
+  PortsAndValue& rest() const noexcept { return *reinterpret_cast<PortsAndValue*>(base_ + 2 * step_); }
   bool is_whole() const noexcept { return step_ == kPiece; }
 
  private:
@@ -107,7 +105,7 @@ struct alignas(kLine) TimerLine {
 };
 
 static_assert(sizeof(TagLine) == kLine && sizeof(TimerLine) == kLine);
-static_assert(sizeof(AddressHalves) == 16 && sizeof(PortsAndValue) == 16);
+static_assert(sizeof(AddressWords) == 16 && sizeof(PortsAndValue) == 16);
 static_assert(kWholeSlots * 4 == kSlots * 3 && kWholeSlots % 3 == 0);
 
 /// A FlowKey as the table sees it: five words.
@@ -129,8 +127,6 @@ struct KeyWords {
     return {word(0), word(1), word(2), word(3), word(4)};
   }
   FlowKey to_key() const noexcept { return std::bit_cast<FlowKey>(*this); }
-  /// Both upper halves are zero: IPv4, in its mapped form.
-  bool is_compact() const noexcept { return (low_head | high_head) == 0; }
 };
 
 }  // namespace synfluid::flowtable
