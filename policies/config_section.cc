@@ -77,13 +77,14 @@ void read_builtin(const YamlNode& node, std::string_view image, ConfigBuilder& c
 void read_custom(const YamlNode& node, ConfigBuilder& config, Report& report) {
   if (node.kind != NodeKind::kMap) return report.error_no(node, "config", "a map");
   std::vector<std::string_view> keys;
-  for (const auto& [key, value] : node.entries) {
-    if (!check_key(*key, keys, report) || !read_value(key, "key", report, parse_name)) continue;
-    keys.push_back(key->text);
+  for (const auto& entry : node.entries) {
+    const YamlNode& key = *entry.first;
+    if (!check_key(key, keys, report) || !read_value(&key, "key", report, parse_name)) continue;
+    keys.push_back(key.text);
     bool fits = true;
-    for_each_item(*value, "texts", report, [&](const YamlNode& item) {
+    for_each_item(*entry.second, "texts", report, [&](const YamlNode& item) {
       const auto line = read_value(&item, "text", report, parse_line);
-      fits = !line || config.add(key->text, *line);
+      fits = !line || config.add(key.text, *line);
       return fits;
     });
     if (!fits || keys.size() > abi::kCardConfigBytes) return;
