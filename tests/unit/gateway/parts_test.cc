@@ -1,0 +1,270 @@
+// The small parts: counters, histograms, held frames' lists, port names, spreading, checksums, resets.
+
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "backend/checksum.h"
+#include "gateway/partial_checksum.h"
+#include "gateway/ports.h"
+#include "gateway/spread.h"
+#include "gateway/stream_tracker.h"
+#include "gateway/tcp_frame.h"
+#include "gateway/vif_slots.h"
+#include "gateway/worker_counters.h"
+
+namespace synfluid::gateway::testing {
+namespace {
+
+using namespace tcp_flag;
+
+constexpr std::array<uint8_t, 4> kClient = {10, 20, 0, 1};
+constexpr std::array<uint8_t, 4> kServer = {198, 51, 100, 80};
+
+std::vector<std::byte> make_frame(TcpFrame spec, bool v6 = false) {
+  std::vector<std::byte> link(14, std::byte{2});
+  link[12] = v6 ? std::byte{0x86} : std::byte{0x08};
+  link[13] = v6 ? std::byte{0xdd} : std::byte{0x00};
+  spec.link_header = link;
+  spec.ip_version = v6 ? 6 : 4;
+  if (spec.source.port == 0) spec.source = {Address::from_v4(kClient), 40000};
+  if (spec.destination.port == 0) spec.destination = {Address::from_v4(kServer), 80};
+  std::vector<std::byte> frame(kMaxTcpHeaders + kMaxTcpOptions + spec.payload.size());
+  frame.resize(write_tcp_frame(spec, frame));
+  return frame;
+}
+
+/// The sum over a correct IPv4 header, or over pseudo header and segment, is zero.
+bool checksums_are_right(std::vector<std::byte> frame) {
+  const std::vector<std::byte> before = frame;
+  return backend::fold_sum(backend::add_to_sum(std::span(frame).subspan(14, 20), 0)) == 0 &&
+         backend::fill_checksum(frame) && frame == before;
+}
+
+TEST(TcpFrames, AreWholeAndTheirChecksumsRight) {
+  const std::string text = "odd length";
+  TcpFrame spec;
+  spec.seq = 0xfffffff0;
+  spec.ack = 77;
+  spec.flags = kAck | kPsh;
+  spec.payload = std::as_bytes(std::span(text));
+  const std::vector<std::byte> frame = make_frame(spec);
+  const ParsedPacket packet = parse_packet(frame);
+  EXPECT_EQ(packet.kind, PacketKind::kTcp);
+  EXPECT_EQ(packet.tcp_seq, 0xfffffff0u);
+  EXPECT_EQ(packet.payload_length, text.size());
+  EXPECT_TRUE(checksums_are_right(frame));
+}
+
+TEST(Resets, AnswerASynAsItsReceiverWould) {
+  TcpFrame syn;
+  syn.seq = 1000;
+  syn.flags = kSyn;
+  const std::vector<std::byte> frame = make_frame(syn);
+  std::vector<std::byte> reset(kMaxTcpHeaders);
+  reset.resize(write_reset(frame, parse_packet(frame), reset));
+  const ParsedPacket packet = parse_packet(reset);
+  EXPECT_EQ(packet.tcp_flags, kRst | kAck);
+  EXPECT_EQ(packet.tcp_seq, 0u);
+  EXPECT_EQ(packet.tcp_ack, 1001u);
+  EXPECT_EQ(packet.flow.source().port, 80);
+  EXPECT_TRUE(checksums_are_right(reset));
+}
+
+TEST(Resets, AnswerAnAcknowledgedSegmentWithItsNumber) {
+  TcpFrame data;
+  data.seq = 1;
+  data.ack = 4242;
+  data.flags = kAck;
+  const std::vector<std::byte> frame = make_frame(data);
+  std::vector<std::byte> reset(kMaxTcpHeaders);
+  reset.resize(write_reset(frame, parse_packet(frame), reset));
+  EXPECT_EQ(parse_packet(reset).tcp_flags, kRst);
+  EXPECT_EQ(parse_packet(reset).tcp_seq, 4242u);
+}
+
+TEST(Resets, AreNotAnsweredByResets) {
+  TcpFrame rst;
+  rst.flags = kRst;
+  const std::vector<std::byte> frame = make_frame(rst);
+  std::vector<std::byte> into(kMaxTcpHeaders);
+  EXPECT_EQ(write_reset(frame, parse_packet(frame), into), 0u);
+}
+
+TEST(Resets, OfIpv6PacketsAreIpv6EvenForMappedAddresses) {
+  TcpFrame syn;
+  syn.flags = kSyn;
+  const std::vector<std::byte> frame = make_frame(syn, true);
+  std::vector<std::byte> reset(kMaxTcpHeaders);
+  reset.resize(write_reset(frame, parse_packet(frame), reset));
+  EXPECT_EQ(parse_packet(reset).kind, PacketKind::kTcp);
+  EXPECT_EQ(reset.size(), 14u + 40 + 20);
+}
+
+/// What the kernel leaves in the field: the folded sum of the pseudo header, not complemented.
+void leave_to_hardware(std::vector<std::byte>& frame, bool v6) {
+  const size_t addresses = v6 ? 22 : 26;
+  const size_t tcp = v6 ? 54 : 34;
+  uint32_t sum = 6 + static_cast<uint32_t>(frame.size() - tcp);
+  for (size_t i = addresses; i < tcp; i += 2)
+    sum += static_cast<uint32_t>(frame[i]) << 8 | static_cast<uint32_t>(frame[i + 1]);
+  while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
+  frame[tcp + 16] = static_cast<std::byte>(sum >> 8);
+  frame[tcp + 17] = static_cast<std::byte>(sum & 0xff);
+}
+
+TEST(PartialChecksums, AreCompleted) {
+  for (const bool v6 : {false, true}) {
+    TcpFrame syn;
+    syn.flags = kSyn;
+    const std::vector<std::byte> right = make_frame(syn, v6);
+    std::vector<std::byte> frame = right;
+    leave_to_hardware(frame, v6);
+    ASSERT_NE(frame, right);
+    EXPECT_TRUE(complete_partial_checksum(frame));
+    EXPECT_EQ(frame, right);
+  }
+}
+
+TEST(PartialChecksums, ThatAreWholeOrWrongStayAsTheyAre) {
+  TcpFrame syn;
+  syn.flags = kSyn;
+  std::vector<std::byte> frame = make_frame(syn);
+  const std::vector<std::byte> right = frame;
+  EXPECT_FALSE(complete_partial_checksum(frame));
+  EXPECT_EQ(frame, right);
+  frame[50] ^= std::byte{0x55};
+  EXPECT_FALSE(complete_partial_checksum(frame));
+}
+
+TEST(PartialChecksums, SurviveAnyBytes) {
+  std::mt19937 random(20);
+  for (int round = 0; round < 20'000; ++round) {
+    std::vector<std::byte> frame(random() % 80);
+    for (std::byte& b : frame) b = static_cast<std::byte>(random());
+    if (frame.size() > 14) {
+      frame[12] = random() % 2 == 0 ? std::byte{0x08} : std::byte{0x86};
+      frame[13] = frame[12] == std::byte{0x08} ? std::byte{0} : std::byte{0xdd};
+      frame[14] = static_cast<std::byte>(random() % 2 == 0 ? 0x45 : 0x60);
+    }
+    complete_partial_checksum(frame);
+    complete_ipv4_checksum(frame);
+  }
+}
+
+TEST(Ipv4Checksums, ThatAreZeroAreComputed) {
+  TcpFrame syn;
+  syn.flags = kSyn;
+  const std::vector<std::byte> right = make_frame(syn);
+  std::vector<std::byte> frame = right;
+  frame[24] = frame[25] = std::byte{0};
+  EXPECT_TRUE(complete_ipv4_checksum(frame));
+  EXPECT_EQ(frame, right);
+  EXPECT_FALSE(complete_ipv4_checksum(frame));
+}
+
+ParsedPacket packet_of(uint8_t flags, uint32_t seq, uint16_t port, bool back = false) {
+  ParsedPacket p;
+  p.kind = PacketKind::kTcp;
+  p.tcp_flags = flags;
+  p.tcp_seq = seq;
+  const Endpoint client{Address::from_v4(kClient), port};
+  const Endpoint server{Address::from_v4(kServer), 80};
+  p.flow = back ? make_flow_key(server, client, {}) : make_flow_key(client, server, {});
+  return p;
+}
+
+TEST(Streams, ARetransmittedSynIsNoNewConnection) {
+  StreamTracker tracker;
+  EXPECT_TRUE(tracker.see(packet_of(kSyn, 5, 1)).is_new);
+  EXPECT_FALSE(tracker.see(packet_of(kSyn, 5, 1)).is_new);
+  EXPECT_EQ(tracker.connections(), 1u);
+}
+
+TEST(Streams, ASynWithAnotherNumberIsANewConnection) {
+  StreamTracker tracker;
+  tracker.see(packet_of(kSyn, 5, 1));
+  tracker.see(packet_of(kSyn | kAck, 9, 1, true));
+  EXPECT_TRUE(tracker.see(packet_of(kSyn, 6, 1)).is_new);
+  EXPECT_EQ(tracker.connections(), 2u);
+  EXPECT_EQ(tracker.streams(), 2u);
+}
+
+TEST(Streams, AConnectionSeenFromItsMiddleDoesNotCount) {
+  StreamTracker tracker;
+  const auto seen = tracker.see(packet_of(kAck, 5, 1, true));
+  EXPECT_TRUE(seen.is_new);
+  EXPECT_TRUE(seen.from_initiator) << "who speaks first is taken for the initiator";
+  EXPECT_EQ(tracker.connections(), 0u);
+}
+
+TEST(Histogram, PercentilesAreWithinAStep) {
+  LatencyHistogram histogram;
+  EXPECT_EQ(histogram.quantile_ns(0.5), 0);
+  for (int64_t ns = 1; ns <= 1000; ++ns) histogram.add(ns * 1000);
+  EXPECT_EQ(histogram.count(), 1000u);
+  EXPECT_EQ(histogram.max_ns(), 1'000'000);
+  EXPECT_GE(histogram.quantile_ns(0.5), 500'000);
+  EXPECT_LE(histogram.quantile_ns(0.5), 625'000);
+  EXPECT_EQ(histogram.quantile_ns(1), 1'000'000);
+}
+
+TEST(Slots, AFreedSlotIsTheLastToBeUsedAgain) {
+  VifSlots slots(3);
+  const uint32_t first = slots.reserve();
+  slots.free(first);
+  EXPECT_NE(slots.reserve(), first);
+  EXPECT_NE(slots.reserve(), first);
+  EXPECT_EQ(slots.reserve(), first);
+  EXPECT_EQ(slots.reserve(), kNone);
+}
+
+TEST(Slots, BusyOnesAreListedOnce) {
+  VifSlots slots(4);
+  slots.set_busy(2);
+  slots.set_busy(3);
+  slots.set_busy(2);
+  EXPECT_EQ(slots.busy().size(), 2u);
+  slots.set_quiet(2);
+  slots.set_quiet(2);
+  ASSERT_EQ(slots.busy().size(), 1u);
+  EXPECT_EQ(slots.busy()[0], 3u);
+}
+
+TEST(Spreading, BothDirectionsOfAFlowMeetTheSameWorker) {
+  std::mt19937 random(7);
+  std::array<int, 4> load{};
+  for (int i = 0; i < 1000; ++i) {
+    TcpFrame there;
+    there.source = {Address::from_v4(kClient), static_cast<uint16_t>(1024 + random() % 60000)};
+    there.destination = {Address::from_v4(kServer), 80};
+    TcpFrame back = there;
+    std::swap(back.source, back.destination);
+    const uint16_t worker = worker_of(make_frame(there), 4);
+    EXPECT_EQ(worker_of(make_frame(back), 4), worker);
+    ++load[worker];
+  }
+  for (const int frames : load) EXPECT_GT(frames, 150) << "some worker is left out";
+}
+
+TEST(PortNames, AreUnderstood) {
+  const auto loopback = parse_port("iface:lo", 0);
+  ASSERT_TRUE(loopback);
+  EXPECT_EQ(loopback->arguments, loopback->device + ",iface=lo,qpairs=1");
+  EXPECT_TRUE(parse_port("lo", 1)->from_kernel);
+  EXPECT_EQ(parse_port("net_ring0,nodeaction=x", 0)->device, "net_ring0");
+  EXPECT_EQ(parse_port("03:00.0", 0)->device, "0000:03:00.0");
+  EXPECT_EQ(parse_port("0000:03:00.0", 0)->kind, PortName::Kind::kPci);
+}
+
+TEST(PortNames, ThatDoNotExistAreNamed) {
+  const auto missing = parse_port("iface:no-such-if", 0);
+  ASSERT_FALSE(missing);
+  EXPECT_NE(missing.error().text().find("no network interface 'no-such-if'"), std::string::npos);
+  EXPECT_FALSE(parse_port("rubbish", 0));
+  EXPECT_FALSE(parse_port("", 0));
+  EXPECT_FALSE(parse_port("../../etc", 0));
+}
+
+}  // namespace
+}  // namespace synfluid::gateway::testing
