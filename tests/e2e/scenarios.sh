@@ -132,6 +132,24 @@ scenario_a_policy_reload_takes_effect_and_a_bad_one_does_not() {
   [ -z "$(portal 1 -o - 2>/dev/null | field domain)" ] || fail "the old policy is still at work"
 }
 
+scenario_a_syn_summons_a_linux_that_serves_a_page() {
+  [ "$HYPERVISOR" = xen ] || skip "a Linux kernel needs a real hypervisor"
+  [ -e "$LINUX_GUEST/vmlinuz" ] || skip "no kernel in $LINUX_GUEST: ./dev lab --with linux-guest"
+  local address=198.51.100.90
+  linux_policy "$address" >"$WORK/linux.yaml"
+  start_gateway "$WORK/linux.yaml"
+  # Nobody owns the address, so nobody would say where it is.
+  ip -n "$CLIENT" neigh replace "$address" lladdr 02:00:00:00:00:90 dev wire
+  no_vms || fail "there were VMs before the first SYN"
+  in_client curl -sS --max-time 120 --interface 10.20.1.1 "http://$address/" >"$WORK/linux.page"
+  grep -q 'served by Linux .* behind netfront' "$WORK/linux.page" || fail "not Linux' page: $(cat "$WORK/linux.page")"
+  in_client curl -sS --max-time 120 --interface 10.20.1.2 "http://$address/numbers" | cmp -s - <(seq 1 150000) ||
+    fail "a megabyte from Linux does not arrive whole"
+  [ "$(vm_count)" -eq 1 ] || fail "one service, and $(vm_count) VMs"
+  stop_gateway
+  within 20 nothing_of_ours_is_left || fail "left behind: $(what_is_left)"
+}
+
 # --- parts of scenarios --------------------------------------------------------------------------------------------
 
 # Waits for the curls in the background, not for the gateway; fails if one of them did.
@@ -150,6 +168,26 @@ download_and_compare() {
 }
 
 some_vm() { [ "$(vm_count)" -gt 0 ]; }
+
+LINUX_GUEST=/lab/guest-linux
+linux_policy() { # ADDRESS
+  cat <<END
+version: 1
+services:
+  linux:
+    image: $LINUX_GUEST/vmlinuz
+    mode: terminate
+    per: service
+    memory: 256MiB
+    answer_timeout: 60s
+    on_failure: drop
+    config: { ramdisk: $LINUX_GUEST/initramfs, cmdline: console=hvc0 addr4=$1/32 }
+rules:
+  - { name: linux, match: { dst: [$1], dst_ports: [80] }, service: linux }
+limits: { hold_time: 120s }
+default: bypass
+END
+}
 
 # status_value NAME: one number of `ctl status`.
 status_value() { ctl status | awk -v name="$1" '$1 == name { print $2 }'; }
