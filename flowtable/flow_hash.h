@@ -1,12 +1,12 @@
 // The keyed hash of a flow.
 //
-// Words 0-4 of the key and six secret words go through NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: "UMAC",
-// CRYPTO '99): a sum, modulo 2^128, of products of 64-bit words, each offset by a secret. For any two keys
-// chosen without knowing the secret, the sums are equal with probability at most 2^-64. The 128-bit sum is
-// then folded to 64 bits by one more multiplication with two further secret words. That step is not linear,
-// so that who could tell from timing which flows share a bucket still has no linear equations in the secret;
-// for it there is no proof, only the distribution tests. It is no MAC: 64 bits, made to place flows, not to
-// sign them.
+// The key's five words and five secret words go through NH (Black, Halevi, Krawczyk, Krovetz, Rogaway:
+// "UMAC", CRYPTO '99): a sum, modulo 2^128, of products of 64-bit words, each offset by a secret (the last,
+// which stands alone, times a secret). For any two keys chosen without knowing the secret, the sums are equal
+// with probability at most 2^-64. The two halves of the sum are then multiplied, and the product folded to 64
+// bits. That step is not linear, so that who could tell from timing which flows share a bucket still has no
+// linear equations in the secret; for it there is no proof, only the distribution tests. It is no MAC: it
+// places flows.
 //
 // The secret words are SipHash-2-4 of a counter under the 128-bit boot secret: a hash that is too slow for
 // each packet is right for start-up.
@@ -33,9 +33,8 @@ class FlowHash {
 
   uint64_t operator()(const KeyWords& w) const noexcept {
     const Wide sum = product(w.low_head + words_[0], w.low_tail + words_[1]) +
-                     product(w.high_head + words_[2], w.high_tail + words_[3]) +
-                     product(w.ports + words_[4], words_[5]);
-    const Wide folded = product(low_half(sum) ^ words_[6], high_half(sum) ^ words_[7]);
+                     product(w.high_head + words_[2], w.high_tail + words_[3]) + product(w.ports, words_[4]);
+    const Wide folded = product(low_half(sum), high_half(sum));
     return low_half(folded) ^ high_half(folded);
   }
   uint64_t operator()(const FlowKey& key) const noexcept { return (*this)(KeyWords::of(key)); }
@@ -46,7 +45,7 @@ class FlowHash {
   static uint64_t low_half(Wide w) noexcept { return static_cast<uint64_t>(w); }
   static uint64_t high_half(Wide w) noexcept { return static_cast<uint64_t>(w >> 64); }
 
-  std::array<uint64_t, 8> words_;
+  std::array<uint64_t, 5> words_;
 };
 
 }  // namespace synfluid::flowtable

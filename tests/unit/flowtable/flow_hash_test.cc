@@ -1,7 +1,7 @@
 #include "flowtable/flow_hash.h"
 
+#include <algorithm>
 #include <bit>
-#include <unordered_set>
 #include <vector>
 
 #include "tests/unit/flowtable/table_support.h"
@@ -47,10 +47,12 @@ TEST(FlowHash, FlipsHalfTheBitsForAnyBitOfTheKey) {
   }
 }
 
-TEST(FlowHash, HasNoCollisionAmongAMillionFlows) {
+TEST(FlowHash, HasNoCollisionAmongHalfAMillionFlows) {
   const FlowHash hash(kSecret);
-  std::unordered_set<uint64_t> seen;
-  for (uint64_t i = 0; i < 1'000'000; ++i) EXPECT_TRUE(seen.insert(hash(key_of(i))).second) << i;
+  std::vector<uint64_t> seen;
+  for (uint64_t i = 0; i < 500'000; ++i) seen.push_back(hash(key_of(i)));
+  std::ranges::sort(seen);
+  EXPECT_EQ(std::ranges::adjacent_find(seen), seen.end());
 }
 
 TEST(FlowHash, DependsOnBothHalvesOfTheSecret) {

@@ -103,7 +103,7 @@ TEST(FlowTable, FillsEverySlotOfASmallTableThenRefusesAndCounts) {
 }
 
 TEST(FlowTable, FillsToNinetyPercentWithoutARefusal) {
-  auto table = make_table(1'200'000);
+  auto table = make_table(240'000);
   const uint64_t wanted = uint64_t{table->capacity()} * 90 / 100;
   for (uint64_t i = 0; i < wanted; ++i) table->insert(key_of(i), {}, 0);
   EXPECT_EQ(table->size(), wanted);
@@ -138,7 +138,7 @@ TEST(FlowTable, NamesAFlowToEvictWhereANewOneWouldLie) {
 }
 
 TEST(FlowTable, AnEvictionMakesRoomInAFullTable) {
-  auto table = make_table(240'000);
+  auto table = make_table(24'000);
   uint64_t i = 0;
   while (table->insert(key_of(i), {.state = FlowState::kBypass}, 0) != kNoFlow) ++i;
   const FlowIndex victim = table->eviction_candidate(key_of(i), FlowState::kBypass);

@@ -167,6 +167,13 @@ class Pair {
   uint64_t rearmed_ = 0;
 };
 
+/// As many as asked for by the environment's SYNFLUID_TEST_OPERATIONS, else `usual`, which fits in every run.
+/// Each key that is looked up counts as one.
+size_t operations(size_t usual) {
+  const char* wanted = std::getenv("SYNFLUID_TEST_OPERATIONS");
+  return wanted != nullptr ? std::strtoull(wanted, nullptr, 0) : usual;
+}
+
 class TableProperty : public ::testing::TestWithParam<TagCompare> {};
 
 std::string name_of(const ::testing::TestParamInfo<TagCompare>& one) {
@@ -178,11 +185,11 @@ INSTANTIATE_TEST_SUITE_P(TagCompare, TableProperty,
                          ::testing::Values(TagCompare::kBest, TagCompare::kSse2, TagCompare::kPortable),
                          name_of);
 
-TEST_P(TableProperty, AgreesWithAMapOverAMillionOperationsOnARoomyTable) {
+TEST_P(TableProperty, AgreesWithAMapOnARoomyTable) {
   Config config = config_of(7200);
   config.tag_compare = GetParam();
   Pair pair(config, testing::test_seed(), 6000);
-  pair.run(1'000'000);
+  pair.run(operations(600'000));
   EXPECT_EQ(pair.refused(), 0u);
   EXPECT_GT(pair.expired(), 1000u);
 }
@@ -191,7 +198,7 @@ TEST_P(TableProperty, AgreesWithAMapWhileTheTableIsFullMostOfTheTime) {
   Config config = config_of(480);
   config.tag_compare = GetParam();
   Pair pair(config, testing::test_seed(), 1500);
-  pair.run(1'000'000);
+  pair.run(operations(600'000));
   EXPECT_GT(pair.refused(), 0u);
 }
 
@@ -199,7 +206,7 @@ TEST_P(TableProperty, AgreesWithAMapWhenTheClockStartsLateAndTheTableIsOneBucket
   Config config = config_of(1);
   config.tag_compare = GetParam();
   Pair pair(config, testing::test_seed(), 40);
-  pair.run(300'000);
+  pair.run(operations(100'000));
 }
 
 TEST(TagMatch, SimdAndPortableGiveTheSameSlots) {
