@@ -1,6 +1,8 @@
 #include "gateway/eal.h"
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -8,6 +10,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
+#include <rte_log.h>
 #include <rte_mbuf.h>
 #include <sched.h>
 #include <unistd.h>
@@ -76,11 +79,40 @@ std::vector<std::string> arguments(const EalConfig& config, bool hugepages) {
 /// DPDK prints its whole usage on a bad argument; an operator gets our one line instead.
 void no_usage(const char* /*program*/) {}
 
-std::string runtime_dir() {
+/// DPDK makes a directory for sharing with other processes, which we never do.
+void remove_runtime_dir() {
   const char* xdg = getenv("XDG_RUNTIME_DIR");
   const std::string base = getuid() == 0 ? "/var/run" : xdg != nullptr ? xdg : "/tmp";
-  return fmt::format("{}/dpdk/synfluid{}", base, getpid());
+  std::error_code ignored;
+  std::filesystem::remove_all(fmt::format("{}/dpdk/synfluid{}", base, getpid()), ignored);
 }
+
+/// Takes what DPDK logs, so that a failure is told in one line of ours.
+class LogCatcher {
+ public:
+  LogCatcher() : stream_(open_memstream(&text_, &size_)) { rte_openlog_stream(stream_); }
+  ~LogCatcher() {
+    rte_openlog_stream(nullptr);
+    if (stream_ != nullptr) std::fclose(stream_);
+    std::free(text_);
+  }
+  LogCatcher(const LogCatcher&) = delete;
+  LogCatcher& operator=(const LogCatcher&) = delete;
+
+  /// Without DPDK's "EAL: " in front.
+  std::string first_line() {
+    if (stream_ == nullptr || std::fflush(stream_) != 0 || text_ == nullptr) return {};
+    std::string line(text_, strcspn(text_, "\n"));
+    if (const size_t colon = line.find(": "); colon != std::string::npos && colon < 32)
+      line.erase(0, colon + 2);
+    return line;
+  }
+
+ private:
+  char* text_ = nullptr;
+  size_t size_ = 0;
+  std::FILE* stream_;
+};
 
 }  // namespace
 
@@ -98,15 +130,19 @@ Result<std::unique_ptr<Eal>> Eal::start(const EalConfig& config) {
   std::vector<char*> argv;
   for (std::string& arg : args) argv.push_back(arg.data());
   rte_set_application_usage_hook(no_usage);
-  if (rte_eal_init(static_cast<int>(argv.size()), argv.data()) < 0)
-    return Error::from_errno(rte_errno != 0 ? rte_errno : ENODEV, "DPDK's environment did not start");
-  return std::unique_ptr<Eal>(new Eal(hugepages));
+  LogCatcher log;
+  const int started = rte_eal_init(static_cast<int>(argv.size()), argv.data());
+  remove_runtime_dir();
+  const std::string complaint = log.first_line();
+  if (started < 0)
+    return Error::from_errno(
+        rte_errno != 0 ? rte_errno : ENODEV,
+        fmt::format("DPDK does not start{}{}", complaint.empty() ? "" : ": ", complaint));
+  return std::unique_ptr<Eal>(new Eal(hugepages, complaint));
 }
 
 Eal::~Eal() {
   rte_eal_cleanup();
-  std::error_code ignored;
-  std::filesystem::remove_all(runtime_dir(), ignored);
 }
 
 Result<MbufPool> make_pool(const PoolConfig& config) {

@@ -34,10 +34,13 @@ class Eal {
   Eal& operator=(const Eal&) = delete;
 
   bool uses_hugepages() const { return hugepages_; }
+  /// The first complaint of DPDK and its drivers while it started; empty if there was none.
+  const std::string& complaint() const { return complaint_; }
 
  private:
-  explicit Eal(bool hugepages) : hugepages_(hugepages) {}
+  Eal(bool hugepages, std::string complaint) : hugepages_(hugepages), complaint_(std::move(complaint)) {}
   const bool hugepages_;
+  const std::string complaint_;
 };
 
 /// True if the kernel has free hugepages and a mount to take them from.

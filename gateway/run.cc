@@ -58,6 +58,7 @@ Status open_ports(Gateway& g, const RunConfig& config) {
   if (!pool) return pool.error();
   g.pool = std::move(*pool);
   auto ports = Ports::open(*access, *core, config.workers, *g.pool);
+  if (!ports && !g.eal->complaint().empty()) return ports.error().within(g.eal->complaint());
   if (!ports) return ports.error();
   g.ports = std::move(*ports);
   return {};
