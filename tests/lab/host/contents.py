@@ -155,6 +155,7 @@ def write_overlay(out, root, source, build, additions):
     dom0 = image.Image(out, root)
     out.file("init", f"{source}/tests/lab/dom0/init", 0o755)
     out.file("usr/bin/lab-module", f"{source}/tests/lab/dom0/lab-module", 0o755)
+    out.link("usr/sbin/modprobe", "/usr/bin/lab-module")
     for _, path in _manifest(source, build):
         dom0.add(path, f"synfluid/bin/{os.path.basename(path)}")
     for path, name in additions:
