@@ -9,16 +9,20 @@
 #include <nlohmann/json.hpp>
 
 #include "gateway/client_player.h"
+#include "gateway/eal.h"
 #include "gateway/partial_checksum.h"
 #include "gateway/pcap_source.h"
 #include "gateway/pcapng_writer.h"
 #include "gateway/progress.h"
-#include "gateway/replay_rig.h"
+#include "gateway/replay_io.h"
+#include "gateway/replay_report.h"
+#include "gateway/worker.h"
 
 namespace synfluid::gateway {
 
 namespace {
 
+constexpr uint32_t kPoolFrames = 1024;
 /// An inline VM may keep a packet, or drop it; the trace goes on after so long.
 constexpr int64_t kInlineWaitNs = 20 * kNsPerMs;
 /// How long a played server may take for the answer that the trace's server gave.
@@ -42,9 +46,77 @@ Result<uint64_t> count_packets(const std::string& path) {
   }
 }
 
+/// The parts of a replay, in the order in which they depend on each other.
+struct Rig {
+  std::unique_ptr<Eal> eal;
+  MbufPool pool;
+  std::unique_ptr<ReplayIo> io;
+  std::unique_ptr<ManualClock> trace_clock;
+  SteadyClock wall;
+  std::unique_ptr<spawner::Admission> admission;
+  std::unique_ptr<spawner::Spawner> spawner;
+  std::unique_ptr<PlanBox> plans;
+  std::unique_ptr<SpawnerPort> port;
+  FlowRecords records;
+  std::unique_ptr<Worker> worker;
+};
+
+std::array<uint64_t, 2> secret_of(uint32_t seed) {
+  // Any two words that differ by seed do: a replay has no attacker to hide from, but must repeat itself.
+  return {0x9e3779b97f4a7c15ull * (uint64_t{seed} + 1), 0xc2b2ae3d27d4eb4full ^ seed};
+}
+
+Result<std::shared_ptr<const spawner::ServiceSet>> prepare_services(Rig& rig, const ReplayConfig& config,
+                                                                    spawner::Hypervisor* hypervisor) {
+  if (hypervisor == nullptr)
+    return std::make_shared<const spawner::ServiceSet>(
+        config.policy, std::vector<std::unique_ptr<spawner::PreparedImage>>(), 1);
+  if (auto swept = hypervisor->sweep(); !swept) return swept.error();
+  auto spawner = spawner::Spawner::create({.hypervisor = *hypervisor, .clock = rig.wall});
+  if (!spawner) return spawner.error();
+  rig.spawner = std::move(*spawner);
+  auto services = rig.spawner->prepare(config.policy);
+  if (services) rig.spawner->activate(*services);
+  return services;
+}
+
+Result<std::unique_ptr<Rig>> set_up(const ReplayConfig& config, spawner::Hypervisor* hypervisor) {
+  auto rig = std::make_unique<Rig>();
+  auto eal = Eal::start({.hugepages = EalConfig::Hugepages::kOff, .memory_mib = 160});
+  if (!eal) return eal.error();
+  rig->eal = std::move(*eal);
+  auto pool = make_pool({.name = "replay", .frames = kPoolFrames, .frame_bytes = kMaxTraceFrameBytes});
+  if (!pool) return pool.error();
+  rig->pool = std::move(*pool);
+  rig->io = std::make_unique<ReplayIo>(*rig->pool);
+  rig->trace_clock = std::make_unique<ManualClock>(0);
+  rig->admission = std::make_unique<spawner::Admission>(
+      spawner::Admission::Config{.limits = config.policy->limits(), .hash_key = secret_of(config.seed)});
+  auto services = prepare_services(*rig, config, hypervisor);
+  if (!services) return services.error();
+  rig->plans = std::make_unique<PlanBox>(Plan{.services = std::move(*services)});
+  if (rig->spawner) rig->port = std::make_unique<SpawnerPort>(rig->spawner->port(WorkerId(0)));
+  WorkerConfig worker{.id = WorkerId(0),
+                      .io = *rig->io,
+                      .pool = *rig->pool,
+                      .plans = *rig->plans,
+                      .traffic_clock = *rig->trace_clock,
+                      .waiting_clock = rig->wall,
+                      .admission = *rig->admission,
+                      .spawner = rig->port.get(),
+                      .doorbells = hypervisor != nullptr ? &hypervisor->doorbells(WorkerId(0)) : nullptr,
+                      .observer = &rig->records,
+                      .held_frames = kPoolFrames / 2,
+                      .secret = secret_of(config.seed)};
+  auto made = Worker::create(worker);
+  if (!made) return made.error();
+  rig->worker = std::move(*made);
+  return rig;
+}
+
 class Replayer {
  public:
-  Replayer(const ReplayConfig& config, ReplayRig& rig, uint64_t packets, std::unique_ptr<PcapngWriter> out)
+  Replayer(const ReplayConfig& config, Rig& rig, uint64_t packets, std::unique_ptr<PcapngWriter> out)
       : config_(config), rig_(rig), out_(std::move(out)), progress_("replay", packets * config.loops) {
     rig_.io->set_sink([this](Side side, std::span<const std::byte> frame) { frame_left(side, frame); });
     rig_.records.set_end_listener([this](const FlowKey& key) {
@@ -89,10 +161,7 @@ class Replayer {
     tracker_.forget();
     progress_of_.clear();
     players_.clear();
-    if (trace_packets_ > 0) {
-      wait_for([this] { return !rig_.worker->waits(); }, kNsPerSecond);  // for the last frames of reset flows
-      pass_time(last_ns_ + kLoopGapNs);
-    }
+    if (trace_packets_ > 0) pass_time(last_ns_ + kLoopGapNs);
     std::optional<int64_t> first_ns;
     const int64_t base_ns = last_ns_;
     const int64_t wall_start_ns = rig_.wall.now_ns();
@@ -114,17 +183,14 @@ class Replayer {
 
   /// Moves traffic time on, and lets everything that ends by it end before the next packet.
   void pass_time(int64_t to_ns) {
-    while (last_ns_ < to_ns) {
-      // In steps: the flow table's clockwork does a bounded amount of work at a time.
-      const int64_t step_ns = std::min(to_ns - last_ns_, kNsPerSecond);
-      rig_.trace_clock->advance(step_ns);
-      last_ns_ += step_ns;
-      uint64_t expired = 0;
-      do {
-        expired = rig_.worker->table_stats().expired;
-        turn();
-      } while (rig_.worker->table_stats().expired != expired);
-    }
+    if (to_ns <= last_ns_) return;
+    rig_.trace_clock->advance(to_ns - last_ns_);
+    last_ns_ = to_ns;
+    uint64_t expired = 0;
+    do {
+      expired = rig_.worker->table_stats().expired;
+      turn();
+    } while (rig_.worker->table_stats().expired != expired);
   }
 
   void keep_pace(int64_t until_ns) {
@@ -315,7 +381,7 @@ class Replayer {
   };
 
   const ReplayConfig& config_;
-  ReplayRig& rig_;
+  Rig& rig_;
   std::unique_ptr<PcapngWriter> out_;
   Progress progress_;
   StreamTracker tracker_;
@@ -334,7 +400,7 @@ class Replayer {
   uint64_t crafted_ = 0;
 };
 
-Status report(const ReplayConfig& config, const ReplayTotals& totals, const ReplayRig& rig) {
+Status report(const ReplayConfig& config, const ReplayTotals& totals, const Rig& rig) {
   const nlohmann::json summary = to_json(totals, rig.records, rig.worker->counters());
   if (!config.json.empty())
     if (Status s = write_text(config.json, summary.dump(2) + "\n"); !s) return s;
@@ -360,7 +426,7 @@ Status replay(const ReplayConfig& config, spawner::Hypervisor* hypervisor) {
     if (!created) return created.error();
     out = std::move(*created);
   }
-  auto rig = make_replay_rig(config, hypervisor);
+  auto rig = set_up(config, hypervisor);
   if (!rig) return rig.error();
   Replayer replayer(config, **rig, *packets, std::move(out));
   if (Status played = replayer.run(); !played) return played;
