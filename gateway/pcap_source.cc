@@ -124,4 +124,16 @@ std::span<const std::byte> PcapSource::to_ethernet(std::span<const std::byte> ca
   return frame_;
 }
 
+Result<uint64_t> count_packets(const std::string& path) {
+  auto source = PcapSource::open(path);
+  if (!source) return source.error();
+  uint64_t packets = 0;
+  for (;;) {
+    auto frame = (*source)->next();
+    if (!frame) return frame.error();
+    if (!*frame) return packets;
+    ++packets;
+  }
+}
+
 }  // namespace synfluid::gateway

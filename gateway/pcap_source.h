@@ -54,4 +54,7 @@ class PcapSource {
   std::vector<std::byte> frame_;
 };
 
+/// Reads the whole file once: how many packets there are, and that all can be read.
+Result<uint64_t> count_packets(const std::string& path);
+
 }  // namespace synfluid::gateway

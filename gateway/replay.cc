@@ -9,20 +9,16 @@
 #include <nlohmann/json.hpp>
 
 #include "gateway/client_player.h"
-#include "gateway/eal.h"
 #include "gateway/partial_checksum.h"
 #include "gateway/pcap_source.h"
 #include "gateway/pcapng_writer.h"
 #include "gateway/progress.h"
-#include "gateway/replay_io.h"
-#include "gateway/replay_report.h"
-#include "gateway/worker.h"
+#include "gateway/replay_rig.h"
 
 namespace synfluid::gateway {
 
 namespace {
 
-constexpr uint32_t kPoolFrames = 1024;
 /// An inline VM may keep a packet, or drop it; the trace goes on after so long.
 constexpr int64_t kInlineWaitNs = 20 * kNsPerMs;
 /// How long a played server may take for the answer that the trace's server gave.
@@ -30,93 +26,29 @@ constexpr int64_t kAnswerWaitNs = 20 * kNsPerMs;
 /// Turns without work before the loop sleeps: guests answer within microseconds, but need a CPU to do it.
 constexpr int kIdleTurns = 20;
 constexpr int64_t kSleepNs = 500 * kNsPerUs;
-/// Between two loops of a trace: all that idles is given up by then.
+/// Between two loops of a trace, beside what the policy waits for: flows in the bypass end by then.
 constexpr int64_t kLoopGapNs = 300 * kNsPerSecond;
+/// Traffic time passes in steps, since an end may start the wait for another one (a flow's last packet, its
+/// idle time, its VM's). They grow with what has passed: a trace may be silent for years.
+constexpr int64_t kStepNs = kNsPerSecond;
+constexpr int64_t kStepsOfPast = 256;
+/// A worker gives the last frames of a reset flow a moment of waiting time, and a VM takes one to be
+/// destroyed.
+constexpr int64_t kMomentNs = kNsPerSecond;
 
-/// Reads the whole file once: how many packets there are, and that all can be read.
-Result<uint64_t> count_packets(const std::string& path) {
-  auto source = PcapSource::open(path);
-  if (!source) return source.error();
-  uint64_t packets = 0;
-  for (;;) {
-    auto frame = (*source)->next();
-    if (!frame) return frame.error();
-    if (!*frame) return packets;
-    ++packets;
-  }
-}
-
-/// The parts of a replay, in the order in which they depend on each other.
-struct Rig {
-  std::unique_ptr<Eal> eal;
-  MbufPool pool;
-  std::unique_ptr<ReplayIo> io;
-  std::unique_ptr<ManualClock> trace_clock;
-  SteadyClock wall;
-  std::unique_ptr<spawner::Admission> admission;
-  std::unique_ptr<spawner::Spawner> spawner;
-  std::unique_ptr<PlanBox> plans;
-  std::unique_ptr<SpawnerPort> port;
-  FlowRecords records;
-  std::unique_ptr<Worker> worker;
-};
-
-std::array<uint64_t, 2> secret_of(uint32_t seed) {
-  // Any two words that differ by seed do: a replay has no attacker to hide from, but must repeat itself.
-  return {0x9e3779b97f4a7c15ull * (uint64_t{seed} + 1), 0xc2b2ae3d27d4eb4full ^ seed};
-}
-
-Result<std::shared_ptr<const spawner::ServiceSet>> prepare_services(Rig& rig, const ReplayConfig& config,
-                                                                    spawner::Hypervisor* hypervisor) {
-  if (hypervisor == nullptr)
-    return std::make_shared<const spawner::ServiceSet>(
-        config.policy, std::vector<std::unique_ptr<spawner::PreparedImage>>(), 1);
-  if (auto swept = hypervisor->sweep(); !swept) return swept.error();
-  auto spawner = spawner::Spawner::create({.hypervisor = *hypervisor, .clock = rig.wall});
-  if (!spawner) return spawner.error();
-  rig.spawner = std::move(*spawner);
-  auto services = rig.spawner->prepare(config.policy);
-  if (services) rig.spawner->activate(*services);
-  return services;
-}
-
-Result<std::unique_ptr<Rig>> set_up(const ReplayConfig& config, spawner::Hypervisor* hypervisor) {
-  auto rig = std::make_unique<Rig>();
-  auto eal = Eal::start({.hugepages = EalConfig::Hugepages::kOff, .memory_mib = 160});
-  if (!eal) return eal.error();
-  rig->eal = std::move(*eal);
-  auto pool = make_pool({.name = "replay", .frames = kPoolFrames, .frame_bytes = kMaxTraceFrameBytes});
-  if (!pool) return pool.error();
-  rig->pool = std::move(*pool);
-  rig->io = std::make_unique<ReplayIo>(*rig->pool);
-  rig->trace_clock = std::make_unique<ManualClock>(0);
-  rig->admission = std::make_unique<spawner::Admission>(
-      spawner::Admission::Config{.limits = config.policy->limits(), .hash_key = secret_of(config.seed)});
-  auto services = prepare_services(*rig, config, hypervisor);
-  if (!services) return services.error();
-  rig->plans = std::make_unique<PlanBox>(Plan{.services = std::move(*services)});
-  if (rig->spawner) rig->port = std::make_unique<SpawnerPort>(rig->spawner->port(WorkerId(0)));
-  WorkerConfig worker{.id = WorkerId(0),
-                      .io = *rig->io,
-                      .pool = *rig->pool,
-                      .plans = *rig->plans,
-                      .traffic_clock = *rig->trace_clock,
-                      .waiting_clock = rig->wall,
-                      .admission = *rig->admission,
-                      .spawner = rig->port.get(),
-                      .doorbells = hypervisor != nullptr ? &hypervisor->doorbells(WorkerId(0)) : nullptr,
-                      .observer = &rig->records,
-                      .held_frames = kPoolFrames / 2,
-                      .secret = secret_of(config.seed)};
-  auto made = Worker::create(worker);
-  if (!made) return made.error();
-  rig->worker = std::move(*made);
-  return rig;
+/// After so long without traffic nothing is left of it: flows idle, then their VMs, and all rates recover.
+int64_t loop_gap_ns(const policies::Policy& policy) {
+  int64_t longest_ns = 0;
+  for (const policies::Service& service : policy.services())
+    longest_ns = std::max(longest_ns, 2 * service.idle_timeout_ns);
+  for (const auto& rate : {policy.limits().spawn_rate, policy.limits().per_subscriber.spawn_rate})
+    if (rate) longest_ns = std::max(longest_ns, rate->per_ns);
+  return kLoopGapNs + longest_ns;
 }
 
 class Replayer {
  public:
-  Replayer(const ReplayConfig& config, Rig& rig, uint64_t packets, std::unique_ptr<PcapngWriter> out)
+  Replayer(const ReplayConfig& config, ReplayRig& rig, uint64_t packets, std::unique_ptr<PcapngWriter> out)
       : config_(config), rig_(rig), out_(std::move(out)), progress_("replay", packets * config.loops) {
     rig_.io->set_sink([this](Side side, std::span<const std::byte> frame) { frame_left(side, frame); });
     rig_.records.set_end_listener([this](const FlowKey& key) {
@@ -161,7 +93,13 @@ class Replayer {
     tracker_.forget();
     progress_of_.clear();
     players_.clear();
-    if (trace_packets_ > 0) pass_time(last_ns_ + kLoopGapNs);
+    heard_before_.clear();
+    silent_.clear();
+    stream_of_.clear();
+    if (trace_packets_ > 0) {
+      pass_time(last_ns_ + loop_gap_ns(*config_.policy));
+      wait_for([this] { return rig_.admission->vms() == 0; }, kMomentNs);  // they take a moment to die
+    }
     std::optional<int64_t> first_ns;
     const int64_t base_ns = last_ns_;
     const int64_t wall_start_ns = rig_.wall.now_ns();
@@ -183,14 +121,28 @@ class Replayer {
 
   /// Moves traffic time on, and lets everything that ends by it end before the next packet.
   void pass_time(int64_t to_ns) {
-    if (to_ns <= last_ns_) return;
-    rig_.trace_clock->advance(to_ns - last_ns_);
-    last_ns_ = to_ns;
-    uint64_t expired = 0;
+    const int64_t from_ns = last_ns_;
+    // By then the last frames of reset flows are long through, however fast the trace is played.
+    if (to_ns - from_ns >= kStepNs) wait_for([this] { return !rig_.worker->waits(); }, kMomentNs);
+    while (last_ns_ < to_ns) {
+      const int64_t step_ns = std::max(kStepNs, (last_ns_ - from_ns) / kStepsOfPast);
+      advance(std::min(to_ns - last_ns_, step_ns));
+    }
+  }
+
+  /// The flow table does a bounded amount of work at a time: on until it finds nothing.
+  void advance(int64_t step_ns) {
+    rig_.trace_clock->advance(step_ns);
+    last_ns_ += step_ns;
+    const auto visits = [this] {
+      const flowtable::TableStats stats = rig_.worker->table_stats();
+      return stats.expired + stats.rearmed;
+    };
+    uint64_t before = 0;
     do {
-      expired = rig_.worker->table_stats().expired;
+      before = visits();
       turn();
-    } while (rig_.worker->table_stats().expired != expired);
+    } while (visits() != before);
   }
 
   void keep_pace(int64_t until_ns) {
@@ -381,7 +333,7 @@ class Replayer {
   };
 
   const ReplayConfig& config_;
-  Rig& rig_;
+  ReplayRig& rig_;
   std::unique_ptr<PcapngWriter> out_;
   Progress progress_;
   StreamTracker tracker_;
@@ -400,7 +352,7 @@ class Replayer {
   uint64_t crafted_ = 0;
 };
 
-Status report(const ReplayConfig& config, const ReplayTotals& totals, const Rig& rig) {
+Status report(const ReplayConfig& config, const ReplayTotals& totals, const ReplayRig& rig) {
   const nlohmann::json summary = to_json(totals, rig.records, rig.worker->counters());
   if (!config.json.empty())
     if (Status s = write_text(config.json, summary.dump(2) + "\n"); !s) return s;
@@ -426,7 +378,7 @@ Status replay(const ReplayConfig& config, spawner::Hypervisor* hypervisor) {
     if (!created) return created.error();
     out = std::move(*created);
   }
-  auto rig = set_up(config, hypervisor);
+  auto rig = make_replay_rig(config, hypervisor);
   if (!rig) return rig.error();
   Replayer replayer(config, **rig, *packets, std::move(out));
   if (Status played = replayer.run(); !played) return played;

@@ -30,6 +30,9 @@ constexpr uint32_t kRequests = 4096;
 /// Deadlines of waiting flows are looked at so often.
 constexpr int64_t kCheckEveryNs = 5 * kNsPerMs;
 
+/// Shared VMs without flows are looked for so often, in traffic time.
+constexpr int64_t kIdleCheckEveryNs = 100 * kNsPerMs;
+
 flowtable::Config table_config(const WorkerConfig& config) {
   flowtable::Config table;
   table.capacity = config.flow_capacity;
@@ -162,10 +165,13 @@ void Worker::process(Burst& burst) {
 
 void Worker::run_timers() {
   expire_flows();
+  if (now_ns_ >= next_idle_check_ns_) {
+    next_idle_check_ns_ = now_ns_ + kIdleCheckEveryNs;
+    return_idle_vms();
+  }
   if (wait_now_ns_ < next_check_ns_) return;
   next_check_ns_ = wait_now_ns_ + kCheckEveryNs;
   check_waiting();
-  return_idle_vms();
   while (!returns_.empty() && spawner_->give_back(std::move(returns_.back()))) returns_.pop_back();
 }
 

@@ -93,6 +93,8 @@ class Worker {
 
   /// Flows that wait for their VM or its answer.
   uint32_t pending() const noexcept;
+  /// Some flow waits for a VM, for its answer, or for its VM's last frames.
+  bool waits() const noexcept { return waiting_head_ != kNone; }
   /// Frames that wait for room in a VM's receive ring.
   uint32_t backlogged() const noexcept { return backlogged_; }
   /// Requests to the spawner without a reply yet.
@@ -236,9 +238,10 @@ class Worker {
   uint32_t polls_since_doorbells_ = 0;
   bool stopping_ = false;
   const Plan* plan_ = nullptr;
-  int64_t now_ns_ = 0;       ///< traffic time
-  int64_t wait_now_ns_ = 0;  ///< waiting time
-  int64_t next_check_ns_ = 0;
+  int64_t now_ns_ = 0;              ///< traffic time
+  int64_t wait_now_ns_ = 0;         ///< waiting time
+  int64_t next_check_ns_ = 0;       ///< waiting time
+  int64_t next_idle_check_ns_ = 0;  ///< traffic time
   WorkerCounters counters_;
   std::atomic<uint64_t> turns_{0};
 };
