@@ -103,6 +103,7 @@ json to_json(const Figure& figure) {
   json object = {
       {"name", figure.name}, {"value", figure.value}, {"unit", figure.unit}, {"spread", figure.spread}};
   if (!figure.samples.empty()) object["samples"] = figure.samples;
+  if (figure.curve) object["curve"] = {{"x", figure.curve->x}, {"points", figure.curve->points}};
   if (figure.peer) {
     object["peer"] = figure.peer->name;
     object["peer_value"] = figure.peer->value;

@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -36,6 +37,13 @@ struct PeerValue {
   double ratio = 0;  ///< ours to the peer's, so that more is better
 };
 
+/// The same measurement at several values of one parameter. In JSON: "curve": {"x": name, "points": [[x,
+/// y]]}.
+struct Curve {
+  std::string x;  ///< what the parameter is, with its unit: "clients", "nodes"
+  std::vector<std::pair<double, double>> points;  ///< parameter, and the value in the figure's unit
+};
+
 struct Figure {
   std::string name;
   double value = 0;
@@ -43,6 +51,7 @@ struct Figure {
   double spread = 0;
   std::optional<PeerValue> peer{};
   std::vector<double> samples{};
+  std::optional<Curve> curve{};
 
   static Figure of(std::string name, std::string unit, std::vector<double> samples);
 };
