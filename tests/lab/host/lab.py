@@ -52,7 +52,8 @@ def arguments(argv):
     add("--memory", type=mebibytes, default=2048, metavar="SIZE", help="of the whole machine (2G)")
     add("--dom0-memory", type=mebibytes, metavar="SIZE", help="of dom0 (half of --memory, 3G at most)")
     add("--vcpus", type=int, default=1, metavar="N", help="processors of the machine and of dom0 (1)")
-    add("--store", choices=["c", "oxenstored", "synfluid", "none"], default="c", help="which xenstored runs (c)")
+    add("--store", choices=["c", "oxenstored", "synfluid", "none"],
+        help="which xenstored runs (c; none for the bench `store`, which starts them itself)")
     add("--icount", action=argparse.BooleanOptionalAction, default=None,
         help="the instruction clock: one instruction is one nanosecond (default: on for benches)")
     add("--copy-out", action="append", default=[], metavar="GUESTPATH:HOSTPATH", help="copy a file or folder out at the end")
@@ -74,6 +75,8 @@ def arguments(argv):
         options.command = options.command[1:]
     if not options.command:
         parser.error("no command: try ./dev lab xl info")
+    if options.store is None:
+        options.store = "none" if options.command[0].split()[:1] == ["store"] else "c"
     return options
 
 

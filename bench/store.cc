@@ -1,0 +1,216 @@
+// What a XenStore costs: Synfluid's daemon beside xenstored and oxenstored, each alone, in one run.
+//
+//   read_us, write_us            the daemon's own CPU per operation, one client
+//   transaction10_us             the same for a transaction of ten writes
+//   ..._64_us                    the same with 64 clients at once
+//   watch_us                     from a write to its event at a waiting client, the daemon idle before
+//   write_10000_clients_growth   a write among 10,000 clients with two watches each, over one among 10
+//   write_170000_nodes_growth    a write among 170,000 nodes (10,000 guests of 17), over one among 1,000
+//   bytes_per_node               the daemon's memory, as those nodes are added
+//   NAME_...                     the same of the other daemons, and of ours on LMDB
+//
+// A figure's peer is the better of xenstored and oxenstored; the ratio is ours over it, so less is better.
+// Daemons start with their quotas raised. A daemon that is not there, or refuses, is named and left out. The
+// peers need Xen, and dom0's store to themselves: the lab starts this bench with no store running.
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include "bench/instruction_clock.h"
+#include "bench/report.h"
+#include "bench/store_daemon.h"
+#include "bench/store_questions.h"
+
+namespace synfluid::bench {
+namespace {
+
+constexpr uint32_t kFewClients = 10;
+constexpr uint32_t kFewNodes = 1'000;
+constexpr const char* kOurs = "synfluid";
+const std::vector<std::string> kPeers = {"xenstored", "oxenstored"};
+
+struct Options {
+  StoreLoad load{};
+  uint32_t together = 64;
+  uint32_t clients = 10'000;
+  uint32_t nodes = 170'000;
+  uint32_t peer_clients = 1'000;
+  uint32_t peer_nodes = 17'000;
+  std::vector<std::string> only{};
+  std::string program = "synfluid-store";
+  std::string json{};
+};
+
+/// Figures by name, of one daemon.
+using Figures = std::map<std::string, Figure>;
+
+void left_out(const std::string& store, const std::string& figure, const Error& error) {
+  std::cerr << fmt::format("store: {} of {} is left out: {}\n", figure, store, error.text());
+}
+
+class StoreBench {
+ public:
+  StoreBench(const StoreKind& kind, const Options& options) : kind_(kind), options_(options) {}
+
+  Figures run() {
+    if (!ours()) {
+      options_.clients = std::min(options_.clients, options_.peer_clients);
+      options_.nodes = std::min(options_.nodes, options_.peer_nodes);
+    }
+    simple();
+    clients_growth();
+    nodes_growth();
+    return std::move(figures_);
+  }
+
+ private:
+  bool ours() const { return kind_.name.starts_with(kOurs); }
+
+  /// Every question has a fresh daemon.
+  template <class Question>
+  void ask(const std::string& name, const std::string& unit, Question question) {
+    const auto daemon = StoreDaemon::start(kind_);
+    const Samples samples = daemon ? question(*daemon) : Samples(daemon.error());
+    if (!samples) return left_out(kind_.name, name, samples.error());
+    figures_.emplace(name, Figure::of(name, unit, *samples));
+  }
+
+  void simple() {
+    const StoreLoad& load = options_.load;
+    for (const uint32_t clients : {1u, options_.together}) {
+      const std::string suffix = clients == 1 ? "us" : fmt::format("{}_us", clients);
+      ask("read_" + suffix, "us", [&](const auto& daemon) { return read_us(daemon, load, clients); });
+      ask("write_" + suffix, "us", [&](const auto& daemon) { return write_us(daemon, load, clients); });
+      ask("transaction10_" + suffix, "us",
+          [&](const auto& daemon) { return transaction10_us(daemon, load, clients); });
+    }
+    ask("watch_us", "us", [&](const auto& daemon) { return watch_us(daemon, load); });
+  }
+
+  void add_growth(const std::string& name, const std::vector<double>& few, const std::vector<double>& many) {
+    figures_.emplace(name, Figure::of(name, "", {median(many) / median(few)}));
+  }
+
+  void clients_growth() {
+    const std::string name = fmt::format("write_{}_clients_growth", options_.clients);
+    std::vector<std::vector<double>> costs;
+    for (const uint32_t clients : {kFewClients, options_.clients}) {
+      const auto daemon = StoreDaemon::start(kind_);
+      const Samples samples =
+          daemon ? write_among_clients_us(*daemon, options_.load, clients) : Samples(daemon.error());
+      if (!samples) return left_out(kind_.name, name, samples.error());
+      costs.push_back(*samples);
+    }
+    add_growth(name, costs[0], costs[1]);
+  }
+
+  void nodes_growth() {
+    const std::string name = fmt::format("write_{}_nodes_growth", options_.nodes);
+    const auto daemon = StoreDaemon::start(kind_);
+    const auto result = daemon ? write_among_nodes(*daemon, options_.load, kFewNodes, options_.nodes)
+                               : Result<NodesResult>(daemon.error());
+    if (!result) return left_out(kind_.name, name, result.error());
+    add_growth(name, result->few, result->many);
+    figures_.emplace("bytes_per_node", Figure::of("bytes_per_node", "B", {result->bytes_per_node}));
+  }
+
+  StoreKind kind_;
+  Options options_;
+  Figures figures_;
+};
+
+/// Ours with the better peer beside it.
+Figure with_peer(Figure figure, const std::map<std::string, Figures>& stores) {
+  for (const std::string& peer : kPeers) {
+    const auto store = stores.find(peer);
+    if (store == stores.end()) continue;
+    const auto theirs = store->second.find(figure.name);
+    if (theirs == store->second.end()) continue;
+    if (figure.peer && figure.peer->value <= theirs->second.value) continue;
+    figure.peer = PeerValue{peer, theirs->second.value, figure.value / theirs->second.value};
+  }
+  return figure;
+}
+
+void fill(Report& report, const std::map<std::string, Figures>& stores) {
+  if (const auto ours = stores.find(kOurs); ours != stores.end())
+    for (const auto& [name, figure] : ours->second) report.add(with_peer(figure, stores));
+  for (const auto& [store, figures] : stores) {
+    if (store == kOurs) continue;
+    for (auto [name, figure] : figures) {
+      figure.name = fmt::format("{}_{}", store, name);
+      report.add(figure);
+    }
+  }
+}
+
+void raise_descriptors(uint32_t clients) {
+  const rlim_t wanted = clients + 1'000;
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = wanted;
+  limit.rlim_max = std::max(limit.rlim_max, wanted);
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+    std::cerr << fmt::format("store: no more than the usual descriptors: {} clients need {}\n", clients,
+                             wanted);
+}
+
+/// The program of the same build, where this one is run from a build directory.
+std::string find_program(const std::string& program) {
+  std::error_code ignored;
+  const auto bench = std::filesystem::read_symlink("/proc/self/exe", ignored).parent_path();
+  const auto built = bench.parent_path() / "spawner" / "store" / program;
+  return std::filesystem::exists(built, ignored) ? built.string() : program;
+}
+
+Status run(const Options& options) {
+  raise_descriptors(options.clients);
+  Report report("store", detect_clock());
+  report.set_parameter("operations", options.load.operations);
+  report.set_parameter("rounds", options.load.rounds);
+  report.set_parameter("clients", options.clients);
+  report.set_parameter("nodes", options.nodes);
+  std::map<std::string, Figures> stores;
+  for (const StoreKind& kind : all_stores(find_program(options.program))) {
+    if (!options.only.empty() && std::ranges::find(options.only, kind.name) == options.only.end()) continue;
+    if (const auto daemon = StoreDaemon::start(kind); !daemon) {
+      left_out(kind.name, "everything", daemon.error());
+      continue;
+    }
+    std::cerr << "store: " << kind.name << '\n';
+    stores.emplace(kind.name, StoreBench(kind, options).run());
+  }
+  fill(report, stores);
+  return report.write(options.json);
+}
+
+}  // namespace
+}  // namespace synfluid::bench
+
+int main(int argc, char** argv) {
+  synfluid::bench::Options options;
+  CLI::App app("What a XenStore costs, beside xenstored and oxenstored");
+  app.add_option("--operations", options.load.operations, "of each round")->check(CLI::Range(100, 1'000'000));
+  app.add_option("--rounds", options.load.rounds, "of each figure")->check(CLI::Range(1, 1'000));
+  app.add_option("--clients", options.clients, "connected at once, for ours")->check(CLI::Range(10, 100'000));
+  app.add_option("--nodes", options.nodes, "in the tree, for ours")->check(CLI::Range(2'000, 10'000'000));
+  app.add_option("--peer-clients", options.peer_clients, "for the others")->check(CLI::Range(10, 100'000));
+  app.add_option("--peer-nodes", options.peer_nodes, "for the others")->check(CLI::Range(2'000, 10'000'000));
+  app.add_option("--only", options.only, "these daemons alone");
+  app.add_option("--program", options.program, "our daemon");
+  app.add_option("--json", options.json, "write the figures there as JSON; - for standard output");
+  CLI11_PARSE(app, argc, argv);
+  const auto status = synfluid::bench::run(options);
+  if (status) return 0;
+  std::cerr << "store: " << status.error().text() << '\n';
+  return 1;
+}
