@@ -152,12 +152,17 @@ const NamedReport* bench_named(const std::vector<NamedReport>& reports, std::str
   return nullptr;
 }
 
+json object_of(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_object() ? *found : json::object();
+}
+
 std::string details(const NamedReport& report) {
-  const json machine = report.object.value("machine", json::object());
-  std::string text =
-      fmt::format("{}; {} clock", string_of(machine, "cpu"), string_of(report.object, "clock"));
-  if (machine.value("emulated", false)) text += "; an emulated machine";
-  return fmt::format("{}; {}", text, report.object.value("parameters", json::object()).dump());
+  const json machine = object_of(report.object, "machine");
+  const auto emulated = machine.find("emulated");
+  return fmt::format("{}{}; {} clock; {}", string_of(machine, "cpu"),
+                     emulated != machine.end() && *emulated == json(true) ? "; an emulated machine" : "",
+                     string_of(report.object, "clock"), object_of(report.object, "parameters").dump());
 }
 
 std::string table_of(const NamedReport& report) {
