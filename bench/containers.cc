@@ -1,24 +1,19 @@
 // How long until there is somebody to answer: a guest process made for one SYN, beside a container.
 //
 // Ours: from the SYN handed to the spawner to the SYN/ACK out of the vif, built cold or taken from the pool.
-// The peer: `crun run` of /bin/true in an OCI bundle with one file and no network, from its fork to its end,
-// which is less than a container would need to answer a SYN. They take turns within each round.
-#include <filesystem>
-#include <fstream>
+// The peers: crun, runc and LXC running /bin/true, with and without a veth (container_runtimes.h). All take
+// turns within each round.
+#include <algorithm>
 #include <iostream>
+#include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/magic.h>
 #include <sched.h>
-#include <spawn.h>
-#include <sys/mount.h>
-#include <sys/vfs.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/container_runtimes.h"
 #include "bench/report.h"
 #include "bench/syn_frame.h"
 #include "spawner/process/process_hypervisor.h"
@@ -28,7 +23,6 @@
 namespace synfluid::bench {
 namespace {
 
-namespace fs = std::filesystem;
 using spawner::WorkerPort;
 
 constexpr uint16_t kCold = 0;
@@ -119,69 +113,6 @@ class Ours {
   uint32_t client_ = 0;
 };
 
-/// `crun run` of a bundle whose root has one program: this very one, which ends at once when it is called
-/// "true".
-class Crun {
- public:
-  static bool is_here() { return run({"crun", "--version"}) == 0; }
-
-  Crun() : bundle_(fs::temp_directory_path() / fmt::format("synfluid-bench-{}", ::getpid())) {
-    fs::create_directories(bundle_ / "rootfs/bin");
-    find_cgroups();
-    fs::copy_file("/bin/busybox", bundle_ / "rootfs/bin/true");
-    if (run({"crun", "spec", "--bundle", bundle_.string()}) != 0) give_up("crun writes no bundle");
-    nlohmann::json config = nlohmann::json::parse(std::ifstream(bundle_ / "config.json"));
-    config["process"]["terminal"] = false;
-    config["process"]["args"] = {"/bin/true"};
-    std::ofstream(bundle_ / "config.json") << config;
-  }
-  ~Crun() { fs::remove_all(bundle_); }
-  Crun(const Crun&) = delete;
-  Crun& operator=(const Crun&) = delete;
-
-  double run_us() {
-    const std::string name = fmt::format("synfluid-bench-{}-{}", ::getpid(), ++number_);
-    const int64_t start = clock_.now_ns();
-    const int status = run({"crun", "--cgroup-manager=disabled", "run", "--bundle", bundle_.string(), name});
-    const int64_t end = clock_.now_ns();
-    if (status != 0) give_up(fmt::format("crun run ends with {}", status));
-    return static_cast<double>(end - start) / static_cast<double>(kNsPerUs);
-  }
-
- private:
-  /// crun refuses a host whose cgroups are of both versions: it is shown a mount of version 2 alone, seen by
-  /// this program and its children only.
-  static void find_cgroups() {
-    struct statfs info {};
-    if (::statfs("/sys/fs/cgroup", &info) == 0 && info.f_type == CGROUP2_SUPER_MAGIC) return;
-    if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
-      give_up("crun needs cgroups of version 2, which only root can mount");
-    if (::umount2("/sys/fs/cgroup", MNT_DETACH) != 0 ||
-        ::mount("none", "/sys/fs/cgroup", "cgroup2", 0, nullptr) != 0)
-      give_up("cannot mount cgroups of version 2 for crun");
-  }
-
-  static int run(std::vector<std::string> words) {
-    std::vector<char*> arguments;
-    for (std::string& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-    pid_t pid = -1;
-    const int error = ::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments.data(), environ);
-    ::posix_spawn_file_actions_destroy(&actions);
-    if (error != 0) return -1;
-    int status = 0;
-    ::waitpid(pid, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-
-  const SteadyClock clock_;
-  const fs::path bundle_;
-  int number_ = 0;
-};
-
 double ratio(const std::vector<double>& theirs, const std::vector<double>& ours) {
   return median(theirs) / median(ours);
 }
@@ -199,28 +130,49 @@ void add_ours(Report& report, const std::string& name, const std::vector<double>
   report.add(over);
 }
 
+struct Peer {
+  std::string figure;
+  ContainerRuntime* runtime;
+  Network network;
+  std::vector<double> samples = {};
+};
+
+std::vector<Peer> peers_of(const std::vector<std::unique_ptr<ContainerRuntime>>& runtimes) {
+  std::vector<Peer> peers;
+  for (const auto& runtime : runtimes) {
+    peers.push_back({runtime->name() + "_run_us", runtime.get(), Network::kNone});
+    peers.push_back({runtime->name() + "_veth_run_us", runtime.get(), Network::kVeth});
+  }
+  return peers;
+}
+
+void run_once(Peer& peer) {
+  const auto us = peer.runtime->run_us(peer.network);
+  if (!us) give_up(us.error().text());
+  peer.samples.push_back(*us);
+}
+
 int bench(const Options& options) {
   // Before there are threads: a mount namespace can only be left alone.
-  std::optional<Crun> crun;
-  if (Crun::is_here()) {
-    crun.emplace();
-  } else {
-    std::cerr << "containers: crun is not installed (apt-get install crun): no peer\n";
-  }
+  const auto runtimes = container_runtimes();
+  if (!runtimes) give_up(runtimes.error().text());
+  std::vector<Peer> peers = peers_of(*runtimes);
+  if (peers.empty()) std::cerr << "containers: none is installed (apt-get install crun runc lxc): no peer\n";
   Ours ours;
   std::vector<double> cold;
   std::vector<double> pooled;
-  std::vector<double> peer;
   for (int round = 0; round < options.rounds; ++round) {
     cold.push_back(ours.synack_us(kCold));
     pooled.push_back(ours.synack_us(kPooled));
-    if (crun) peer.push_back(crun->run_us());
+    for (Peer& peer : peers) run_once(peer);
   }
+  const auto crun = std::ranges::find(peers, "crun_run_us", &Peer::figure);
+  const std::vector<double> beside = crun != peers.end() ? crun->samples : std::vector<double>{};
   Report report("containers", ClockKind::kWall);
   report.set_parameter("rounds", options.rounds);
-  add_ours(report, "process_cold", cold, peer);
-  add_ours(report, "process_pooled", pooled, peer);
-  if (crun) report.add(Figure::of("crun_run_us", "us", peer));
+  add_ours(report, "process_cold", cold, beside);
+  add_ours(report, "process_pooled", pooled, beside);
+  for (const Peer& peer : peers) report.add(Figure::of(peer.figure, "us", peer.samples));
   if (const Status written = report.write(options.json); !written) give_up(written.error().text());
   return 0;
 }
@@ -230,7 +182,7 @@ int bench(const Options& options) {
 
 int main(int argc, char** argv) {
   synfluid::bench::Options options;
-  CLI::App app("SYN to SYN/ACK of a guest process, cold and pooled, beside `crun run` of /bin/true");
+  CLI::App app("SYN to SYN/ACK of a guest process, cold and pooled, beside containers that run /bin/true");
   app.add_option("--json", options.json, "Write the figures as JSON to this file, or - for standard output");
   app.add_option("--rounds", options.rounds, "How often each is done")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
