@@ -61,25 +61,6 @@ std::string destination_of(const Worker::FlowLine& line) {
 
 }  // namespace
 
-const char* name_of(flowtable::FlowState state) {
-  using flowtable::FlowState;
-  switch (state) {
-    case FlowState::kPending:
-      return "pending";
-    case FlowState::kActive:
-      return "active";
-    case FlowState::kBypass:
-      return "bypass";
-    case FlowState::kRefused:
-      return "refused";
-    case FlowState::kClosing:
-      return "closing";
-    case FlowState::kHandoff:
-      return "handoff";
-  }
-  return "unknown";
-}
-
 json status_of_all(std::span<const Worker* const> workers, const spawner::SpawnerCounters& s) {
   uint64_t table = 0;
   for (const Worker* worker : workers) table += worker->table_stats().size;
@@ -148,7 +129,7 @@ json describe_flows(const std::vector<Worker::FlowLine>& flows, size_t worker) {
     const auto from = static_cast<size_t>(line.data.initiator);
     json one = {{"source", source_of(line)},
                 {"destination", destination_of(line)},
-                {"state", name_of(line.state)},
+                {"state", flowtable::to_string(line.state)},
                 {"worker", worker},
                 {"held", line.data.held.count},
                 {"bytes_from_client", line.data.bytes[from]},

@@ -16,6 +16,4 @@ nlohmann::json status_of_all(std::span<const Worker* const> workers, const spawn
 nlohmann::json describe_vms(const std::vector<spawner::VmInfo>& vms, int64_t now_ns);
 nlohmann::json describe_flows(const std::vector<Worker::FlowLine>& flows, size_t worker);
 
-const char* name_of(flowtable::FlowState state);
-
 }  // namespace synfluid::gateway

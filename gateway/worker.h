@@ -172,10 +172,10 @@ class Worker {
   void take_reply(spawner::SpawnReply& reply);
   void install(uint32_t slot, spawner::SpawnReply& reply);
   void vm_served(FlowIndex flow, uint32_t slot, const spawner::SpawnReply& reply);
-  void vm_shared(FlowIndex flow, const spawner::SpawnReply& reply);
-  void ask_again(FlowIndex flow);
+  void vm_shared(FlowIndex flow, spawner::SpawnReply& reply);
+  void ask_again(FlowIndex flow, spawner::AdmissionTicket ticket);
   void join(FlowIndex flow, uint32_t slot);
-  void flow_elsewhere(FlowIndex flow, WorkerId owner);
+  void flow_elsewhere(FlowIndex flow, spawner::SpawnReply& reply);
   void attach(FlowIndex flow, uint32_t slot);
   void vm_lost(const spawner::VmLost& lost);
   void ring_doorbells();

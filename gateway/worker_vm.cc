@@ -70,7 +70,7 @@ void Worker::take_reply(spawner::SpawnReply& reply) {
   slots_.free(r.slot);
   if (!still_wanted) return;
   if (reply.outcome == SpawnOutcome::kShared) return vm_shared(r.flow, reply);
-  if (reply.outcome == SpawnOutcome::kElsewhere) return flow_elsewhere(r.flow, reply.owner);
+  if (reply.outcome == SpawnOutcome::kElsewhere) return flow_elsewhere(r.flow, reply);
   counters_.vms_failed.add();
   fail(r.flow, DropReason::kRefusedOnFailure);
 }
@@ -107,15 +107,16 @@ void Worker::vm_served(FlowIndex flow, uint32_t number, const spawner::SpawnRepl
   deliver_held(flow);
 }
 
-void Worker::vm_shared(FlowIndex flow, const spawner::SpawnReply& reply) {
+void Worker::vm_shared(FlowIndex flow, spawner::SpawnReply& reply) {
   const FlowData& d = data(flow);
   const auto it = shared_slots_.find(scope_key(d.plan_generation, d.service, d.scope, d.subscriber));
   if (it != shared_slots_.end() && slots_[it->second].vm == reply.vm) return join(flow, it->second);
-  ask_again(flow);
+  ask_again(flow, std::move(reply.ticket));
 }
 
-void Worker::ask_again(FlowIndex flow) {
-  if (data(flow).retries++ < kAskAgain && ask_spawner(flow, {})) return;
+/// What admission granted to the first request serves this one.
+void Worker::ask_again(FlowIndex flow, spawner::AdmissionTicket ticket) {
+  if (data(flow).retries++ < kAskAgain && ask_spawner(flow, std::move(ticket))) return;
   fail(flow, DropReason::kRefusedOnFailure);
 }
 
@@ -147,10 +148,11 @@ void Worker::attach(FlowIndex flow, uint32_t number) {
 }
 
 /// Another worker owns the scope's VM: the flow's packets go there from now on, the held ones first.
-void Worker::flow_elsewhere(FlowIndex flow, WorkerId owner) {
+void Worker::flow_elsewhere(FlowIndex flow, spawner::SpawnReply& reply) {
   FlowData& d = data(flow);
   // Two workers that name each other would send packets in circles.
-  if (d.relayed || owner == id_) return ask_again(flow);
+  const WorkerId owner = reply.owner;
+  if (d.relayed || owner == id_) return ask_again(flow, std::move(reply.ticket));
   stop_waiting(flow);
   d.undelivered = kNone;
   while (d.held.count > 0) {

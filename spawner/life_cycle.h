@@ -68,7 +68,7 @@ class LifeCycle {
   // Requests (life_cycle_requests.cc).
   void handle(WorkerId worker, SpawnRequest request);
   bool answer_from_scope(WorkerId worker, SpawnRequest& request, const ScopeKey& key);
-  void answer_shared(WorkerId worker, const SpawnRequest& request, const VmRecord& record);
+  void answer_shared(WorkerId worker, SpawnRequest request, const VmRecord& record);
   void build_for(WorkerId worker, SpawnRequest request, const std::optional<ScopeKey>& key);
   void serve(VmRecord& record, WorkerId worker, SpawnRequest request);
   Status hand_over(VmRecord& record, WorkerId worker, const SpawnRequest& request);

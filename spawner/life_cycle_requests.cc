@@ -34,7 +34,7 @@ bool LifeCycle::answer_from_scope(WorkerId worker, SpawnRequest& request, const 
   if (found == scopes_.end()) return false;
   VmRecord& record = *found->second;
   if (record.owner) {
-    answer_shared(worker, request, record);
+    answer_shared(worker, std::move(request), record);
   } else if (record.state == VmState::kPooled) {
     serve(record, worker, std::move(request));
   } else {
@@ -43,14 +43,15 @@ bool LifeCycle::answer_from_scope(WorkerId worker, SpawnRequest& request, const 
   return true;
 }
 
-void LifeCycle::answer_shared(WorkerId worker, const SpawnRequest& request, const VmRecord& record) {
+void LifeCycle::answer_shared(WorkerId worker, SpawnRequest request, const VmRecord& record) {
   count(counters_.shared);
   const bool own = *record.owner == worker;
   ports_[worker.value()]->reply({.cookie = request.cookie,
                                  .outcome = own ? SpawnOutcome::kShared : SpawnOutcome::kElsewhere,
                                  .vm = record.id,
                                  .owner = *record.owner,
-                                 .doorbell = record.doorbell});
+                                 .doorbell = record.doorbell,
+                                 .ticket = std::move(request.ticket)});
 }
 
 void LifeCycle::build_for(WorkerId worker, SpawnRequest request, const std::optional<ScopeKey>& key) {
@@ -96,7 +97,7 @@ void LifeCycle::answer_waiters(VmRecord& record) {
   serve(record, waiters.front().worker, std::move(waiters.front().request));
   for (auto waiter = waiters.begin() + 1; waiter != waiters.end(); ++waiter) {
     if (record.owner) {
-      answer_shared(waiter->worker, waiter->request, record);
+      answer_shared(waiter->worker, std::move(waiter->request), record);
     } else {
       fail(waiter->worker, waiter->request.cookie, {ErrorCode::kSystem, "the VM could not be handed over"});
     }

@@ -103,6 +103,7 @@ struct SpawnReply {
   int64_t create_ns = 0;  ///< kServed: time spent building; 0 when pooled
   backend::DoorbellToken doorbell = 0;
   std::unique_ptr<backend::Vif> vif = {};
+  AdmissionTicket ticket = {};  ///< kShared, kElsewhere: the request's, given back
   std::string error = {};
 };
 

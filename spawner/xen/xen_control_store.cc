@@ -96,9 +96,10 @@ class View {
   xs_transaction_t transaction_;
 };
 
-class TransactionView final : public StoreView {
+/// What a store and a transaction in it have in common: StoreView, of whatever interface, by a View.
+template <class Interface>
+class ByView : public Interface {
  public:
-  explicit TransactionView(View view) : view_(view) {}
   Result<std::string> read(const std::string& path) override { return view_.read(path); }
   Status write(const std::string& path, const std::string& value) override {
     return view_.write(path, value);
@@ -109,26 +110,23 @@ class TransactionView final : public StoreView {
   Status set_permissions(const std::string& path, const StorePermissions& permissions) override {
     return view_.set_permissions(path, permissions);
   }
+
+ protected:
+  explicit ByView(View view) : view_(view) {}
 
  private:
   View view_;
 };
 
-class XenControlStore final : public ControlStore {
+class TransactionView final : public ByView<StoreView> {
+ public:
+  explicit TransactionView(View view) : ByView(view) {}
+};
+
+class XenControlStore final : public ByView<ControlStore> {
  public:
   explicit XenControlStore(std::unique_ptr<xs_handle, CloseStore> handle)
-      : handle_(std::move(handle)), view_(handle_.get(), XBT_NULL) {}
-
-  Result<std::string> read(const std::string& path) override { return view_.read(path); }
-  Status write(const std::string& path, const std::string& value) override {
-    return view_.write(path, value);
-  }
-  Status make_directory(const std::string& path) override { return view_.make_directory(path); }
-  Status remove(const std::string& path) override { return view_.remove(path); }
-  Result<std::vector<std::string>> list(const std::string& path) override { return view_.list(path); }
-  Status set_permissions(const std::string& path, const StorePermissions& permissions) override {
-    return view_.set_permissions(path, permissions);
-  }
+      : ByView(View(handle.get(), XBT_NULL)), handle_(std::move(handle)) {}
 
   Status transact(const std::function<Status(StoreView&)>& body) override {
     for (int attempt = 0; attempt < kStoreAttempts; ++attempt) {
@@ -180,7 +178,6 @@ class XenControlStore final : public ControlStore {
   }
 
   std::unique_ptr<xs_handle, CloseStore> handle_;
-  View view_;
 };
 
 }  // namespace

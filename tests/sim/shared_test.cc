@@ -110,6 +110,21 @@ TEST_F(SharedSim, AFlowHandedToAWorkerWhoseVmIsGoneGetsANewOne) {
   expect_balance();
 }
 
+TEST_F(SharedSim, AVmThatIsAskedForAgainIsCountedLikeAnyOther) {
+  start({.policy = per_subscriber()});
+  spawner_runs_ = false;
+  put(Side::kAccess, Wire{.client_port = 1000}.from_client({}));
+  pass(600 * kNsPerMs);
+  put(Side::kAccess, Wire{.client_port = 1001}.from_client({}));
+  pass(600 * kNsPerMs);  // the first flow has given up, the second has not
+  spawner_runs_ = true;
+  run();
+  ASSERT_EQ(guests(), 2u) << "the first flow's VM went back before the second could share it";
+  EXPECT_FALSE(guest(1).destroyed());
+  EXPECT_EQ(guest(1).receive_all().size(), 1u);
+  EXPECT_EQ(admission_->vms(), 1u);
+}
+
 TEST_F(SharedSim, RunningFlowsKeepTheirServiceThroughAReload) {
   start({.policy = one_service(ServiceMode::kTerminate)});
   const Wire old{.client = 1};

@@ -145,16 +145,19 @@ TEST_F(SpawnerTest, ADeathIsToldOnceAndNotAtAllAfterTheVmWasGivenBack) {
 TEST_F(SpawnerTest, ASubscriberHasOneVmThatBelongsToTheWorkerThatAskedFirst) {
   const SpawnReply first = serve(0, kPerSubscriber, 1);
   EXPECT_EQ(first.outcome, kServed);
-  const SpawnReply same = serve(0, kPerSubscriber, 1);
+  SpawnReply same = serve(0, kPerSubscriber, 1);
   EXPECT_EQ(same.outcome, kShared);
   EXPECT_EQ(same.vm, first.vm);
   EXPECT_EQ(same.doorbell, first.doorbell);
-  const SpawnReply other = serve(1, kPerSubscriber, 1);
+  SpawnReply other = serve(1, kPerSubscriber, 1);
   EXPECT_EQ(other.outcome, kElsewhere);
   EXPECT_EQ(other.owner, WorkerId(0));
   EXPECT_NE(serve(1, kPerSubscriber, 2).vm, first.vm);
   EXPECT_EQ(fake_.live, 2u);
-  EXPECT_EQ(admission_.vms(), 2u) << "sharing takes no place";
+  EXPECT_EQ(admission_.vms(), 4u);
+  same.ticket.release();
+  other.ticket.release();
+  EXPECT_EQ(admission_.vms(), 2u) << "who shares gets the place back that the request had";
 }
 
 TEST_F(SpawnerTest, AServiceHasOneVmForAllSubscribers) {
