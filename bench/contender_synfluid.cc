@@ -27,11 +27,7 @@ class Synfluid final : public Contender {
     return insert(keys);
   }
 
-  size_t lookup(std::span<const FlowKey> keys) override {
-    table_->lookup(keys, found_);
-    return keys.size() -
-           static_cast<size_t>(std::count(found_.begin(), found_.begin() + keys.size(), kNoFlow));
-  }
+  size_t lookup(std::span<const FlowKey> keys) override { return table_->lookup(keys, found_); }
 
   size_t churn(std::span<const FlowKey> opened, std::span<const FlowKey> closed) override {
     now_ns_ += kBurstNs;
@@ -49,11 +45,8 @@ class Synfluid final : public Contender {
 
  private:
   size_t insert(std::span<const FlowKey> keys) {
-    table_->prefetch_insert(keys);
-    size_t added = 0;
-    for (const FlowKey& key : keys)
-      added += table_->insert(key, {.state = FlowState::kBypass}, now_ns_) != kNoFlow;
-    return added;
+    std::array<FlowIndex, kBurst> added;
+    return table_->insert(keys, {.state = FlowState::kBypass}, now_ns_, added);
   }
 
   size_t erase_idle() {

@@ -11,12 +11,12 @@ namespace synfluid::flowtable {
 
 namespace {
 
+__extension__ using Wide = unsigned __int128;
+
 /// Indices stay below kNoFlow and bucket numbers below the wheel's mark, with room to spare.
 constexpr uint32_t kMostSlots = 0x80000000;
 /// Set in every tag, because tag 0 is a free slot.
 constexpr uint32_t kTagBit = 0x8000;
-constexpr uint32_t kStepBits = (kSteps - 1) << 20;
-constexpr uint32_t kHashBits = kStepBits | 0xf << 16 | (kTagBit - 1);
 constexpr size_t kBucketBytes = sizeof(TagLine) + sizeof(TimerLine) + kRowBytes;
 
 /// To the second-level cache: it can wait for more lines at a time than the first, and a burst needs them all
@@ -76,14 +76,13 @@ std::string_view to_string(FlowState state) {
   return "unknown";
 }
 
-/// Where a key belongs, and what to look for there: the home bucket in the upper half of one word; in the
-/// lower, from the hash as they are, step (bits 20-25), filter class (16-19) and tag (0-15).
+/// Where a key belongs, and what to look for there: the home bucket, and the lower half of the hash, which is
+/// filter class (bits 28-31), step (16-21) and tag (0-14). Taken apart where it is needed, not before.
 struct FlowTable::Probe {
-  uint64_t bits;
+  uint32_t home;
+  uint32_t bits;
 
-  uint32_t home() const { return static_cast<uint32_t>(bits >> 32); }
-  uint32_t step() const { return (static_cast<uint32_t>(bits) >> 20) + 1; }
-  uint32_t filter_class() const { return static_cast<uint32_t>(bits) >> 16 & 15; }
+  uint32_t filter_class() const { return bits >> 28; }
   uint16_t tag() const { return static_cast<uint16_t>(bits); }
 };
 
@@ -98,7 +97,7 @@ Result<std::unique_ptr<FlowTable>> FlowTable::create(const Config& config, int64
 // A mapping starts all zero: every slot is free, no bucket is in the wheel.
 FlowTable::FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns)
     : buckets_(buckets),
-      hash_bits_(buckets > kSteps ? kHashBits : kHashBits & ~kStepBits),
+      step_mask_(buckets > kSteps ? kSteps - 1 : 0),
       look_up_(look_up_by(config.tag_compare)),
       idle_ticks_(in_ticks(config)),
       hash_(config.secret),
@@ -110,8 +109,13 @@ FlowTable::FlowTable(const Config& config, uint32_t buckets, Pages memory, int64
 
 SYNFLUID_INLINE FlowTable::Probe FlowTable::probe(const KeyWords& words) const noexcept {
   const uint64_t hash = hash_(words);
-  const uint64_t home = ((hash >> 32) * buckets_) >> 32;
-  return {home << 32 | (hash & hash_bits_) | kTagBit};
+  return {static_cast<uint32_t>(static_cast<Wide>(hash) * buckets_ >> 64),
+          static_cast<uint32_t>(hash) | kTagBit};
+}
+
+SYNFLUID_INLINE uint32_t FlowTable::behind(uint32_t bucket, const Probe& at) const noexcept {
+  bucket += (at.bits >> 16 & step_mask_) + 1;
+  return bucket >= buckets_ ? bucket - buckets_ : bucket;
 }
 
 SYNFLUID_INLINE bool FlowTable::holds(const Place& place, const KeyWords& words) noexcept {
@@ -131,7 +135,7 @@ SYNFLUID_INLINE void FlowTable::prefetch_place(const Place& place) noexcept {
 
 template <class Match>
 FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) const noexcept {
-  uint32_t bucket = at.home();
+  uint32_t bucket = at.home;
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const TagLine& line = tags_[bucket];
     for (uint32_t mask = Match::slots(line, at.tag()); mask != 0; mask &= mask - 1) {
@@ -139,8 +143,8 @@ FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) cons
       if (holds(Place(rows_, bucket, slot), words)) return bucket * kSlots + slot;
     }
     if (line.passed[at.filter_class()] == 0) return kNoFlow;
-    bucket = behind(bucket, at.step());
-    if (bucket == at.home()) return kNoFlow;
+    bucket = behind(bucket, at);
+    if (bucket == at.home) return kNoFlow;
   }
   return kNoFlow;
 }
@@ -151,10 +155,12 @@ FlowIndex FlowTable::find(const FlowKey& key) const noexcept {
   return flow;
 }
 
-void FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept {
+size_t FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept {
   assert(out.size() >= keys.size());
+  size_t found = 0;
   for (size_t done = 0; done < keys.size(); done += kBurst)
-    (this->*look_up_)(keys.data() + done, out.data() + done, std::min(kBurst, keys.size() - done));
+    found += (this->*look_up_)(keys.data() + done, out.data() + done, std::min(kBurst, keys.size() - done));
+  return found;
 }
 
 /// A slot with a key's tag: it remains to compare the keys.
@@ -168,18 +174,19 @@ struct FlowTable::Candidate {
 // behind it, for the few keys whose filter class has gone past home; compare keys. Only what is rare (a flow
 // two buckets behind its home, a tag that deceived) is looked for alone.
 template <class Match>
-SYNFLUID_INLINE void FlowTable::look_up(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
+SYNFLUID_INLINE size_t FlowTable::look_up(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
   std::array<Probe, kBurst> probes;
   std::array<Candidate, kBurst> candidates;
   std::array<uint32_t, kBurst> behind_home;
   uint32_t candidate_count = 0;
   uint32_t behind_count = 0;
+  size_t found = 0;
   for (size_t i = 0; i < count; ++i) {
     probes[i] = probe(KeyWords::of(keys[i]));
-    prefetch(&tags_[probes[i].home()]);
+    prefetch(&tags_[probes[i].home]);
   }
   for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t home = probes[i].home();
+    const uint32_t home = probes[i].home;
     const TagLine& line = tags_[home];
     const uint32_t mask = Match::slots(line, probes[i].tag());
     out[i] = kNoFlow;
@@ -188,40 +195,43 @@ SYNFLUID_INLINE void FlowTable::look_up(const FlowKey* keys, FlowIndex* out, siz
       prefetch_place(Place(rows_, home, lowest_slot(mask)));
     } else if (line.passed[probes[i].filter_class()] != 0) {
       behind_home[behind_count++] = i;
-      prefetch(&tags_[behind(home, probes[i].step())]);
+      prefetch(&tags_[behind(home, probes[i])]);
     }
   }
   for (uint32_t b = 0; b < behind_count; ++b) {
     const uint32_t i = behind_home[b];
-    const uint32_t bucket = behind(probes[i].home(), probes[i].step());
+    const uint32_t bucket = behind(probes[i].home, probes[i]);
     const uint32_t mask = Match::slots(tags_[bucket], probes[i].tag());
     if (mask != 0) {
       candidates[candidate_count++] = {i, bucket, lowest_slot(mask)};
       prefetch_place(Place(rows_, bucket, lowest_slot(mask)));
     } else if (tags_[bucket].passed[probes[i].filter_class()] != 0) {
       out[i] = find_from_home<Match>(KeyWords::of(keys[i]), probes[i]);
+      found += out[i] != kNoFlow;
     }
   }
   for (uint32_t c = 0; c < candidate_count; ++c) {
     const auto [i, bucket, slot] = candidates[c];
     const KeyWords words = KeyWords::of(keys[i]);
-    const bool found = holds(Place(rows_, bucket, slot), words);
-    out[i] = found ? bucket * kSlots + slot : find_from_home<Match>(words, probes[i]);
+    const bool here = holds(Place(rows_, bucket, slot), words);
+    out[i] = here ? bucket * kSlots + slot : find_from_home<Match>(words, probes[i]);
+    found += out[i] != kNoFlow;
   }
+  return found;
 }
 
-void FlowTable::look_up_portable(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
-  look_up<PortableMatch>(keys, out, count);
+size_t FlowTable::look_up_portable(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
+  return look_up<PortableMatch>(keys, out, count);
 }
 
 #if defined(__SSE2__)
-void FlowTable::look_up_sse2(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
-  look_up<Sse2Match>(keys, out, count);
+size_t FlowTable::look_up_sse2(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
+  return look_up<Sse2Match>(keys, out, count);
 }
 
-SYNFLUID_AVX512 void FlowTable::look_up_avx512(const FlowKey* keys, FlowIndex* out,
-                                               size_t count) const noexcept {
-  look_up<Avx512Match>(keys, out, count);
+SYNFLUID_AVX512 size_t FlowTable::look_up_avx512(const FlowKey* keys, FlowIndex* out,
+                                                 size_t count) const noexcept {
+  return look_up<Avx512Match>(keys, out, count);
 }
 
 FlowTable::LookUp FlowTable::look_up_by(TagCompare compare) noexcept {
@@ -239,60 +249,78 @@ FlowTable::LookUp FlowTable::look_up_by(TagCompare) noexcept {
 /// In the first bucket with room, from home on. A bucket that as many flows of a class have passed as it can
 /// count lets no more of them past, so that the counts are always exact.
 FlowIndex FlowTable::free_slot(const Probe& at) const noexcept {
-  uint32_t bucket = at.home();
+  uint32_t bucket = at.home;
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const uint32_t free = BaselineMatch::slots(tags_[bucket], 0);
     if (free != 0) return bucket * kSlots + lowest_slot(free);
     if (tags_[bucket].passed[at.filter_class()] == kMostPassed) return kNoFlow;
-    bucket = behind(bucket, at.step());
-    if (bucket == at.home()) return kNoFlow;
+    bucket = behind(bucket, at);
+    if (bucket == at.home) return kNoFlow;
   }
   return kNoFlow;
 }
 
 /// Tells every bucket from home up to `end_bucket` that a flow went past, or (step -1) that it is gone.
 void FlowTable::count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept {
-  for (uint32_t bucket = at.home(); bucket != end_bucket; bucket = behind(bucket, at.step())) {
+  for (uint32_t bucket = at.home; bucket != end_bucket; bucket = behind(bucket, at)) {
     uint8_t& passed = tags_[bucket].passed[at.filter_class()];
     passed = static_cast<uint8_t>(passed + step);
   }
 }
 
-void FlowTable::store(FlowIndex flow, const KeyWords& words, const Probe& at, FlowValue value) noexcept {
+/// Takes the slot, so that the next key finds another one, and brings in what settle() writes.
+SYNFLUID_INLINE FlowIndex FlowTable::claim(const Probe& at) noexcept {
+  const FlowIndex flow = free_slot(at);
+  if (flow == kNoFlow) return kNoFlow;
+  const uint32_t bucket = flow / kSlots;
+  tags_[bucket].tags[flow % kSlots] = at.tag();
+  prefetch_place(place(flow));
+  prefetch(&wheel_.line(bucket));
+  if (bucket != at.home) {
+    count_pass(at, bucket, 1);
+    counters_.displaced.add(1);
+  }
+  return flow;
+}
+
+SYNFLUID_INLINE void FlowTable::settle(FlowIndex flow, const KeyWords& words,
+                                       const FlowValue& value) noexcept {
   const Place at_slot = place(flow);
   at_slot.low() = {words.low_head, words.low_tail};
   at_slot.high() = {words.high_head, words.high_tail};
   at_slot.rest() = {words.ports, value};
-  tags_[flow / kSlots].tags[flow % kSlots] = at.tag();
+  wheel_.arm(flow / kSlots, flow % kSlots, due(value));
 }
 
-void FlowTable::prefetch_insert(std::span<const FlowKey> keys) const noexcept {
-  for (const FlowKey& key : keys) {
-    const FlowIndex flow = free_slot(probe(KeyWords::of(key)));
-    if (flow == kNoFlow) continue;
-    prefetch_place(place(flow));
-    prefetch(&wheel_.line(flow / kSlots));
+// Three passes, as in a look-up: hash; claim slots; write what was brought in meanwhile.
+size_t FlowTable::insert(std::span<const FlowKey> keys, FlowValue value, int64_t now_ns,
+                         std::span<FlowIndex> out) noexcept {
+  assert(out.size() >= keys.size());
+  value.seen_tick = wheel_.stamp(now_ns);
+  size_t inserted = 0;
+  std::array<Probe, kBurst> probes;
+  for (size_t done = 0; done < keys.size(); done += kBurst) {
+    const size_t count = std::min(keys.size() - done, kBurst);
+    for (size_t i = 0; i < count; ++i) {
+      probes[i] = probe(KeyWords::of(keys[done + i]));
+      prefetch(&tags_[probes[i].home]);
+    }
+    for (size_t i = 0; i < count; ++i) out[done + i] = claim(probes[i]);
+    for (size_t i = done; i < done + count; ++i) {
+      if (out[i] == kNoFlow) continue;
+      settle(out[i], KeyWords::of(keys[i]), value);
+      ++inserted;
+    }
   }
+  counters_.inserted.add(inserted);
+  counters_.size.add(inserted);
+  counters_.full.add(keys.size() - inserted);
+  return inserted;
 }
 
 FlowIndex FlowTable::insert(const FlowKey& key, FlowValue value, int64_t now_ns) noexcept {
-  const KeyWords words = KeyWords::of(key);
-  const Probe at = probe(words);
-  const FlowIndex flow = free_slot(at);
-  if (flow == kNoFlow) {
-    counters_.full.add(1);
-    return kNoFlow;
-  }
-  const uint32_t bucket = flow / kSlots;
-  value.seen_tick = wheel_.stamp(now_ns);
-  store(flow, words, at, value);
-  wheel_.arm(bucket, flow % kSlots, due(value));
-  counters_.inserted.add(1);
-  counters_.size.add(1);
-  if (bucket != at.home()) {
-    count_pass(at, bucket, 1);
-    counters_.displaced.add(1);
-  }
+  FlowIndex flow;
+  insert(std::span(&key, 1), value, now_ns, std::span(&flow, 1));
   return flow;
 }
 
@@ -370,8 +398,8 @@ FlowIndex FlowTable::eviction_candidate(const FlowKey& key, FlowState state) con
   constexpr uint32_t kBucketsSearched = 2;
   FlowIndex oldest = kNoFlow;
   const Probe at = probe(KeyWords::of(key));
-  uint32_t bucket = at.home();
-  for (uint32_t steps = 0; steps < kBucketsSearched; ++steps, bucket = behind(bucket, at.step())) {
+  uint32_t bucket = at.home;
+  for (uint32_t steps = 0; steps < kBucketsSearched; ++steps, bucket = behind(bucket, at)) {
     for (uint32_t slot = 0; slot < kSlots; ++slot) {
       const FlowIndex flow = bucket * kSlots + slot;
       if (!contains(flow) || value(flow).state != state) continue;

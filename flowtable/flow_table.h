@@ -100,15 +100,16 @@ class FlowTable {
   FlowTable(const FlowTable&) = delete;
   FlowTable& operator=(const FlowTable&) = delete;
 
-  /// out[i] = the index of keys[i], or kNoFlow. `out` is at least as long as `keys`; best in bursts of
-  /// kBurst.
-  void lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept;
+  /// out[i] = the index of keys[i], or kNoFlow; how many were found. `out` is at least as long as `keys`;
+  /// best in bursts of kBurst.
+  size_t lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept;
   FlowIndex find(const FlowKey& key) const noexcept;
 
-  /// Brings into the cache what insert() of these keys will touch: worth its while before a burst of inserts.
-  void prefetch_insert(std::span<const FlowKey> keys) const noexcept;
   /// Adds a flow that is not there already, touched now. kNoFlow: no room near its home; nothing has changed.
   FlowIndex insert(const FlowKey& key, FlowValue value, int64_t now_ns) noexcept;
+  /// The same for several flows, no two alike, whose cache misses overlap; how many there was room for.
+  size_t insert(std::span<const FlowKey> keys, FlowValue value, int64_t now_ns,
+                std::span<FlowIndex> out) noexcept;
   /// Frees the index at once. The next insert() may return it.
   void erase(FlowIndex flow) noexcept;
 
@@ -169,31 +170,29 @@ class FlowTable {
 
   Place place(FlowIndex flow) const noexcept { return Place(rows_, flow / kSlots, flow % kSlots); }
   Probe probe(const KeyWords& words) const noexcept;
-  uint32_t behind(uint32_t bucket, uint32_t step) const noexcept {
-    bucket += step;
-    return bucket >= buckets_ ? bucket - buckets_ : bucket;
-  }
+  uint32_t behind(uint32_t bucket, const Probe& at) const noexcept;
   static bool holds(const Place& place, const KeyWords& words) noexcept;
   static void prefetch_place(const Place& place) noexcept;
   KeyWords words(FlowIndex flow) const noexcept;
   template <class Match>
   FlowIndex find_from_home(const KeyWords& words, const Probe& at) const noexcept;
   template <class Match>
-  void look_up(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
-  using LookUp = void (FlowTable::*)(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
-  void look_up_portable(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
-  void look_up_sse2(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
-  void look_up_avx512(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  size_t look_up(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  using LookUp = size_t (FlowTable::*)(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  size_t look_up_portable(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  size_t look_up_sse2(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
+  size_t look_up_avx512(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
   static LookUp look_up_by(TagCompare compare) noexcept;
   FlowIndex free_slot(const Probe& at) const noexcept;
-  void store(FlowIndex flow, const KeyWords& words, const Probe& at, FlowValue value) noexcept;
+  FlowIndex claim(const Probe& at) noexcept;
+  void settle(FlowIndex flow, const KeyWords& words, const FlowValue& value) noexcept;
   void count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept;
   uint16_t due(const FlowValue& value) const noexcept;
   size_t visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> out) noexcept;
 
   // Constant after construction.
   const uint32_t buckets_;
-  const uint32_t hash_bits_;  ///< of the hash's lower half, those that are used
+  const uint32_t step_mask_;  ///< 0 where there are too few buckets for steps of different lengths
   const LookUp look_up_;
   const std::array<uint16_t, kStates> idle_ticks_;
   const FlowHash hash_;

@@ -14,6 +14,8 @@
 
 namespace synfluid::flowtable {
 
+inline constexpr uint32_t kAllSlots = (1u << kSlots) - 1;
+
 struct PortableMatch {
   static uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
     uint32_t mask = 0;
@@ -46,22 +48,18 @@ inline bool cpu_has_avx512() noexcept {
          __builtin_cpu_supports("bmi2");
 }
 
-/// 256 bits at a time: wider registers make some CPUs lower their clock.
+/// The line in one comparison; the filter behind the tags is compared too, and masked away. The result is a
+/// mask of 32 bits on purpose: GCC 12 may spill one of 16 to the stack by a store of 16 bits and read it back
+/// as 32 (seen at -O1 -fsanitize=undefined), which made slots 16 and up match by what was left in the upper
+/// half.
 struct Avx512Match {
   SYNFLUID_AVX512 static inline uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
-    static_assert(kSlots == 24);
-    const __m256i wanted = _mm256_set1_epi16(static_cast<int16_t>(tag));
-    const auto* first = reinterpret_cast<const __m256i*>(line.tags.data());
-    const auto* last = reinterpret_cast<const __m128i*>(first + 1);
-    const uint32_t low = _mm256_cmpeq_epi16_mask(_mm256_load_si256(first), wanted);
-    const uint32_t high = _mm_cmpeq_epi16_mask(_mm_load_si128(last), _mm256_castsi256_si128(wanted));
-    return low | high << 16;
+    const __m512i wanted = _mm512_set1_epi16(static_cast<int16_t>(tag));
+    return _mm512_cmpeq_epi16_mask(_mm512_load_si512(&line), wanted) & kAllSlots;
   }
 };
 #else
 using BaselineMatch = PortableMatch;
 #endif
-
-inline constexpr uint32_t kAllSlots = (1u << kSlots) - 1;
 
 }  // namespace synfluid::flowtable

@@ -76,7 +76,7 @@ std::vector<FlowKey> aimed_flows(size_t count, uint32_t buckets) {
   std::vector<FlowKey> aimed;
   for (uint64_t i = 0; aimed.size() < count; ++i) {
     const uint64_t hash = known(key_of(i));
-    if (((hash >> 32) * buckets) >> 32 == 5 && (hash >> 16 & 15) == 3) aimed.push_back(key_of(i));
+    if (((hash >> 32) * buckets) >> 32 == 5 && (hash >> 28 & 15) == 3) aimed.push_back(key_of(i));
   }
   return aimed;
 }

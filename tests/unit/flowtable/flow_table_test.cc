@@ -125,6 +125,28 @@ TEST(FlowTable, GoesOnFindingFlowsBehindOneThatWasErased) {
   for (size_t i = 0; i < 240; ++i) EXPECT_EQ(table->find(key_of(i)), i % 2 == 0 ? kNoFlow : flows[i]) << i;
 }
 
+TEST(FlowTable, InsertsABurstAsItWouldInsertOneByOne) {
+  auto one_by_one = make_table(480);
+  auto at_once = make_table(480);
+  std::vector<FlowKey> keys;
+  std::vector<FlowIndex> expected;
+  for (uint64_t i = 0; i < 500; ++i) {
+    keys.push_back(key_of(i));
+    expected.push_back(one_by_one->insert(keys.back(), {.target = 7, .state = FlowState::kBypass}, 0));
+  }
+  std::vector<FlowIndex> flows(keys.size());
+  EXPECT_EQ(at_once->insert(keys, {.target = 7, .state = FlowState::kBypass}, 0, flows), 480u);
+  EXPECT_EQ(flows, expected);
+  EXPECT_EQ(look_up(*at_once, keys), expected);
+  EXPECT_EQ(at_once->stats().full, 20u);
+  EXPECT_EQ(at_once->stats().displaced, one_by_one->stats().displaced);
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (flows[i] == kNoFlow) continue;
+    EXPECT_EQ(at_once->key(flows[i]), keys[i]);
+    EXPECT_EQ(at_once->value(flows[i]).target, 7u);
+  }
+}
+
 TEST(FlowTable, NamesAFlowToEvictWhereANewOneWouldLie) {
   auto table = make_table(24);
   const FlowIndex pending = table->insert(key_of(0), {.state = FlowState::kPending}, 0);
