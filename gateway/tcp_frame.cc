@@ -1,21 +1,21 @@
 #include "gateway/tcp_frame.h"
 
-#include <array>
 #include <cstring>
 
 #include "backend/checksum.h"
+#include "backend/link_adapter.h"
 
 namespace synfluid::gateway {
 
 namespace {
 
-constexpr size_t kMacBytes = 6;
-constexpr size_t kMaxLinkHeader = 14 + 8;
 constexpr size_t kIpv4Bytes = 20;
+constexpr size_t kIpv6Bytes = 40;
 constexpr size_t kTcpBytes = 20;
 constexpr uint8_t kHopLimit = 64;
 constexpr uint8_t kProtoTcp = 6;
 
+/// Writes one behind the other; who makes one knows that there is room.
 class Writer {
  public:
   explicit Writer(std::byte* at) : at_(at) {}
@@ -56,17 +56,19 @@ void write_ipv6(Writer& out, const TcpFrame& f, size_t tcp_bytes) {
 }  // namespace
 
 size_t write_tcp_frame(const TcpFrame& f, std::span<std::byte> into) noexcept {
+  const size_t tcp_header = kTcpBytes + f.options.size();
+  const size_t segment = tcp_header + f.payload.size();
+  const size_t length = f.link_header.size() + (f.ip_version == 4 ? kIpv4Bytes : kIpv6Bytes) + segment;
+  if (into.size() < length) return 0;
   Writer out(into.data());
   out.copy(f.link_header);
-  const size_t header = kTcpBytes + f.options.size();
   if (f.ip_version == 4)
-    write_ipv4(out, f, header + f.payload.size());
+    write_ipv4(out, f, segment);
   else
-    write_ipv6(out, f, header + f.payload.size());
+    write_ipv6(out, f, segment);
   out.u16(f.source.port).u16(f.destination.port).u32(f.seq).u32(f.ack);
-  out.u8(static_cast<unsigned>(header / 4 << 4)).u8(f.flags).u16(f.window).u32(0);
+  out.u8(static_cast<unsigned>(tcp_header / 4 << 4)).u8(f.flags).u16(f.window).u32(0);
   out.copy(f.options).copy(f.payload);
-  const auto length = static_cast<size_t>(out.at() - into.data());
   backend::fill_checksum(into.first(length));
   return length;
 }
@@ -79,15 +81,13 @@ size_t write_reset(std::span<const std::byte> frame, const ParsedPacket& packet,
                    std::span<std::byte> into) noexcept {
   using namespace tcp_flag;
   if (packet.has_flag(kRst)) return 0;
-  std::array<std::byte, kMaxLinkHeader> link;
-  std::memcpy(link.data(), frame.data(), packet.l3_offset);
-  std::memcpy(link.data(), frame.data() + kMacBytes, kMacBytes);
-  std::memcpy(link.data() + kMacBytes, frame.data(), kMacBytes);
+  const auto link = backend::LinkHeader::of(frame, packet.l3_offset).reversed();
+  if (link.empty() || frame.size() == packet.l3_offset) return 0;
   const bool acknowledges = packet.has_flag(kAck);
   const uint32_t behind = packet.tcp_seq + packet.payload_length + (packet.has_flag(kSyn) ? 1u : 0u) +
                           (packet.has_flag(kFin) ? 1u : 0u);
   TcpFrame reset;
-  reset.link_header = std::span(link).first(packet.l3_offset);
+  reset.link_header = link.bytes();
   reset.ip_version = ip_version_of(frame, packet);
   reset.source = packet.flow.destination();
   reset.destination = packet.flow.source();

@@ -29,14 +29,15 @@ struct TcpFrame {
   std::span<const std::byte> payload = {};
 };
 
-/// Writes the frame to `into`, which is long enough, and returns its length.
+/// Writes the frame to `into` and returns its length; 0 if it does not fit.
 size_t write_tcp_frame(const TcpFrame& frame, std::span<std::byte> into) noexcept;
 
 /// 4 or 6, of a frame that parsed as TCP.
 uint8_t ip_version_of(std::span<const std::byte> frame, const ParsedPacket& packet) noexcept;
 
-/// Writes the reset that answers `packet`, which was parsed from `frame`, to `into` (kMaxTcpHeaders long at
-/// least) and returns its length. 0: resets are not answered. By RFC 9293 3.10.7.1.
+/// Writes the reset that answers `packet`, which was parsed from `frame`, to `into` and returns its length.
+/// 0: there is none, since resets are not answered, or since it does not fit (kMaxTcpHeaders are always
+/// enough), or since `frame` is not what was parsed. By RFC 9293 3.10.7.1.
 size_t write_reset(std::span<const std::byte> frame, const ParsedPacket& packet,
                    std::span<std::byte> into) noexcept;
 

@@ -91,6 +91,32 @@ TEST(Resets, AreNotAnsweredByResets) {
   EXPECT_EQ(write_reset(frame, parse_packet(frame), into), 0u);
 }
 
+TEST(Resets, AreNotWrittenWhereTheyDoNotFit) {
+  TcpFrame syn;
+  syn.flags = kSyn;
+  const std::vector<std::byte> frame = make_frame(syn);
+  const ParsedPacket packet = parse_packet(frame);
+  constexpr size_t kFits = 14 + 20 + 20;
+  for (size_t room = 0; room < kFits; ++room) {
+    std::vector<std::byte> into(room);  // exactly as long, for the sanitizer to see a step beyond
+    EXPECT_EQ(write_reset(frame, packet, into), 0u);
+  }
+  std::vector<std::byte> into(kFits);
+  EXPECT_EQ(write_reset(frame, packet, into), kFits);
+}
+
+TEST(Resets, AreNotWrittenForAFrameThatIsShorterThanWhatWasParsed) {
+  TcpFrame syn;
+  syn.flags = kSyn;
+  const std::vector<std::byte> frame = make_frame(syn);
+  const ParsedPacket packet = parse_packet(frame);
+  std::vector<std::byte> into(kMaxTcpHeaders);
+  for (size_t length : {size_t{0}, size_t{13}, size_t{14}}) {
+    const std::vector<std::byte> cut(frame.begin(), frame.begin() + static_cast<ptrdiff_t>(length));
+    EXPECT_EQ(write_reset(cut, packet, into), 0u);
+  }
+}
+
 TEST(Resets, OfIpv6PacketsAreIpv6EvenForMappedAddresses) {
   TcpFrame syn;
   syn.flags = kSyn;
