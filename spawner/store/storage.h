@@ -34,10 +34,10 @@ struct Generations {
 };
 
 struct NodeView {
-  std::string_view value;
+  std::string_view value = {};
   /// Never empty; the first names the owner.
-  std::span<const Permission> permissions;
-  Generations generations;
+  std::span<const Permission> permissions = {};
+  Generations generations = {};
   uint32_t children = 0;
   /// Of all children's names, a NUL after each.
   uint32_t children_bytes = 0;
@@ -52,9 +52,9 @@ enum class ChangeKind : uint8_t {
 
 struct Change {
   ChangeKind kind = ChangeKind::kSetValue;
-  std::string_view path;
-  std::string_view value;                   ///< of kCreate and kSetValue
-  std::span<const Permission> permissions;  ///< of kCreate and kSetPermissions
+  std::string_view path = {};
+  std::string_view value = {};                   ///< of kCreate and kSetValue
+  std::span<const Permission> permissions = {};  ///< of kCreate and kSetPermissions
 };
 
 /// What the nodes that a domain owns amount to.
