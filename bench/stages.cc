@@ -6,6 +6,7 @@
 #include <array>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -26,6 +27,7 @@ namespace {
 
 constexpr int kPatienceMs = 1000;
 constexpr uint32_t kWarmUp = 3;
+constexpr uint16_t kHighestDomId = 32751;
 
 struct Options {
   uint32_t count = 50;
@@ -41,12 +43,20 @@ class Stages {
       : xen_(xen), guest_(std::move(guest)), doorbells_(std::move(doorbells)) {}
 
   Status spawn(uint32_t generation) {
-    auto built = xen_.timed("build", [&] { return builder_.build(guest_, {.generation = generation}); });
+    const DomId domid(kHighestDomId);
+    if (!port_) {
+      auto port = doorbells_->open(domid);
+      if (!port) return port.error();
+      port_ = *port;
+    }
+    auto built = xen_.timed("build", [&] {
+      return builder_.build(guest_, {.domid = domid, .generation = generation, .event_port = *port_});
+    });
     if (!built) return built.error();
     auto link = xen_.timed("wire_vif", [&] {
       return backend::xen::connect_seeded(grants_, *doorbells_,
                                           {.domid = built->domain.id(),
-                                           .guest_port = built->event_port,
+                                           .port = *port_,
                                            .pages = guest_.layout.shared_area_pages,
                                            .token = generation});
     });
@@ -88,6 +98,7 @@ class Stages {
   backend::xen::GrantMapper grants_;
   spawner::toolstack::DomainBuilder builder_{xen_};
   std::array<std::byte, backend::kMaxFrameBytes> frame_;
+  std::optional<EventPort> port_;
   uint64_t boot_ns_ = 0;
 };
 

@@ -14,7 +14,7 @@ class TimedXenCalls final : public spawner::toolstack::XenCalls {
  public:
   using DomainHandle = spawner::toolstack::DomainHandle;
   using DomainInfo = spawner::toolstack::DomainInfo;
-  using GrantTable = spawner::toolstack::GrantTable;
+  using Outfit = spawner::toolstack::Outfit;
   using VcpuStart = spawner::toolstack::VcpuStart;
 
   explicit TimedXenCalls(spawner::toolstack::XenCalls& inner) : inner_(inner) {}
@@ -36,17 +36,11 @@ class TimedXenCalls final : public spawner::toolstack::XenCalls {
   Status destroy_domain(DomId domid) override {
     return timed("destroy", [&] { return inner_.destroy_domain(domid); });
   }
-  Status add_vcpu(DomId domid) override {
-    return timed("vcpu", [&] { return inner_.add_vcpu(domid); });
-  }
-  Status limit_memory(DomId domid, uint64_t pages) override {
-    return timed("memory_limit", [&] { return inner_.limit_memory(domid, pages); });
+  Result<Outfit> equip(DomId domid, uint64_t page_limit, unsigned order) override {
+    return timed("equip", [&] { return inner_.equip(domid, page_limit, order); });
   }
   Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) override {
     return timed("memory", [&] { return inner_.populate(domid, pfn, order); });
-  }
-  Result<uint64_t> shared_info_frame(DomId domid) override {
-    return timed("shared_info", [&] { return inner_.shared_info_frame(domid); });
   }
   Result<std::byte*> map_frames(DomId domid, std::span<const uint64_t> frames) override {
     return timed("map", [&] { return inner_.map_frames(domid, frames); });
@@ -57,23 +51,8 @@ class TimedXenCalls final : public spawner::toolstack::XenCalls {
       return true;
     });
   }
-  Status pin_l4(DomId domid, uint64_t frame) override {
-    return timed("pin", [&] { return inner_.pin_l4(domid, frame); });
-  }
   Status set_context(DomId domid, const VcpuStart& start) override {
     return timed("context", [&] { return inner_.set_context(domid, start); });
-  }
-  Result<GrantTable> map_grant_table(DomId domid) override {
-    return timed("grant_table_map", [&] { return inner_.map_grant_table(domid); });
-  }
-  void unmap_grant_table(GrantTable table) override {
-    timed("grant_table_unmap", [&] {
-      inner_.unmap_grant_table(table);
-      return true;
-    });
-  }
-  Result<EventPort> open_event_port(DomId domid) override {
-    return timed("event_port", [&] { return inner_.open_event_port(domid); });
   }
   Status unpause(DomId domid) override {
     return timed("unpause", [&] { return inner_.unpause(domid); });

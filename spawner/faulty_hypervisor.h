@@ -49,6 +49,7 @@ class FaultyHypervisor final : public Hypervisor {
   backend::DoorbellSet& doorbells(WorkerId worker) override { return inner_.doorbells(worker); }
   int event_fd() const override { return inner_.event_fd(); }
   std::optional<VmEvent> next_event() override { return inner_.next_event(); }
+  bool work_ahead() override { return inner_.work_ahead(); }
   Result<uint64_t> memory_left() override;
   Result<uint32_t> sweep() override;
 

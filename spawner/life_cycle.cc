@@ -37,8 +37,9 @@ bool LifeCycle::step() {
   busy |= expire();
   busy |= destroy_some(asked + kDestroysPerTurn);
   if (asked == 0) busy |= tend_pools();
-  if (!busy) drop_unused_sets();
-  return busy;
+  if (busy) return true;
+  drop_unused_sets();
+  return config_.hypervisor.work_ahead();
 }
 
 std::optional<int64_t> LifeCycle::next_deadline_ns() {

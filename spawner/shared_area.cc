@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "spawner/page_moves.h"
+
 namespace synfluid::spawner {
 
 namespace {
@@ -33,7 +35,7 @@ void write_card(std::byte* page, const SharedAreaConfig& config) {
 /// Nobody has asked to be told of anything yet.
 template <class Ring>
 Ring* write_empty_ring(std::byte* page) {
-  std::memset(page, 0, abi::kPageBytes);
+  clear_pages({page, abi::kPageBytes});
   auto* ring = new (page) Ring;
   return ring;
 }

@@ -28,7 +28,7 @@ struct SharedAreaConfig {
   DomId domid = {};
   uint32_t generation = 0;
   abi::ServiceKind service = abi::ServiceKind::kResponder;
-  uint32_t event_port = 0;  ///< the guest's end; 0 where there is none
+  uint32_t event_port = 0;  ///< the host's end; 0 where there is none
   uint32_t buffers = 0;     ///< 1 to abi::kMaxBuffers
   uint32_t rx_posted = 0;   ///< at most `buffers`
   std::array<uint8_t, 6> mac{};

@@ -1,10 +1,8 @@
 #include <array>
 #include <cassert>
 #include <numeric>
-#include <optional>
 #include <vector>
 
-#include "backend/xen/channel.h"
 #include "backend/xen/xen_link.h"
 #include "base/abi/card.h"
 
@@ -16,12 +14,17 @@ constexpr uint32_t kMaxPages = abi::shared_pages(abi::kMaxBuffers);
 
 class MappedSeededLink final : public SeededLink {
  public:
-  MappedSeededLink(GrantMap area, Channel channel, const SeededLinkConfig& config)
-      : config_(config), area_(std::move(area)) {
-    channel_.emplace(std::move(channel));
+  MappedSeededLink(GrantMap area, XenDoorbells& doorbells, const SeededLinkConfig& config)
+      : doorbells_(&doorbells), port_(config.port), area_(std::move(area)) {
     const auto bytes = area_.bytes();
+    pages_.reserve(config.pages);
     for (size_t at = 0; at < bytes.size(); at += abi::kPageBytes) pages_.push_back(bytes.data() + at);
+    doorbells_->rename(port_, config.token);
   }
+  MappedSeededLink(const MappedSeededLink&) = delete;
+  MappedSeededLink& operator=(const MappedSeededLink&) = delete;
+  // Nothing rings for pages that are gone.
+  ~MappedSeededLink() override { doorbells_->silence(port_); }
 
   abi::NetTxRing& tx_ring() noexcept override {
     return *reinterpret_cast<abi::NetTxRing*>(pages_[abi::kTxRingPage]);
@@ -36,27 +39,22 @@ class MappedSeededLink final : public SeededLink {
   void copy(std::span<GrantCopy> batch) noexcept override {
     for (GrantCopy& piece : batch) piece.status = abi::kRspError;
   }
-  void notify() noexcept override {
-    if (channel_) channel_->notify();
-  }
+  void notify() noexcept override { doorbells_->notify(port_); }
 
-  Status set_doorbell(XenDoorbells& doorbells, DoorbellToken token) override {
-    if (channel_ && channel_->is_in(doorbells)) {
-      channel_->rename(token);
-      return {};
+  void set_doorbell(XenDoorbells& doorbells, EventPort port, DoorbellToken token) noexcept override {
+    if (doorbells_ != &doorbells || port_ != port) {
+      doorbells_->silence(port_);
+      doorbells_ = &doorbells;
+      port_ = port;
+      reinterpret_cast<abi::Card*>(card())->fixed.event_port = port.value();
     }
-    channel_.reset();  // the guest's port is open to us again only when our old end is closed
-    auto channel = Channel::bind(doorbells, config_.domid, config_.guest_port, token);
-    if (!channel) return channel.error();
-    channel_.emplace(std::move(*channel));
-    return {};
+    doorbells_->rename(port_, token);
   }
 
  private:
-  SeededLinkConfig config_;
-  // The channel goes first: nothing rings for pages that are gone.
+  XenDoorbells* doorbells_;
+  EventPort port_;
   GrantMap area_;
-  std::optional<Channel> channel_;
   std::vector<std::byte*> pages_;
 };
 
@@ -72,10 +70,7 @@ Result<std::unique_ptr<SeededLink>> connect_seeded(GrantMapper& mapper, XenDoorb
   std::iota(used.begin(), used.end(), abi::kFirstGrant);
   auto area = map_grants(std::move(*shard), config.domid, used);
   if (!area) return area.error();
-  auto channel = Channel::bind(doorbells, config.domid, config.guest_port, config.token);
-  if (!channel) return channel.error();
-  return std::unique_ptr<SeededLink>(
-      std::make_unique<MappedSeededLink>(std::move(*area), std::move(*channel), config));
+  return std::unique_ptr<SeededLink>(std::make_unique<MappedSeededLink>(std::move(*area), doorbells, config));
 }
 
 }  // namespace synfluid::backend::xen

@@ -43,12 +43,23 @@ XenDoorbells::~XenDoorbells() {
   xenevtchn_close(handle_);
 }
 
+Result<EventPort> XenDoorbells::open(DomId domid) {
+  const int port = xenevtchn_bind_unbound_port(handle_, domid.value());
+  if (port < 0)
+    return Error::from_errno(errno, fmt::format("opening an event channel for domain {}", domid.value()));
+  return adopt(port, kNoToken);
+}
+
 Result<EventPort> XenDoorbells::bind(DomId domid, EventPort remote, DoorbellToken token) {
   const int port = xenevtchn_bind_interdomain(handle_, domid.value(), remote.value());
   if (port < 0) {
     return Error::from_errno(
         errno, fmt::format("binding event channel {} of domain {}", remote.value(), domid.value()));
   }
+  return adopt(port, token);
+}
+
+Result<EventPort> XenDoorbells::adopt(int port, DoorbellToken token) {
   const EventPort local(static_cast<uint32_t>(port));
   if (local.value() >= kMaxPorts) {
     xenevtchn_unbind(handle_, local.value());

@@ -1,13 +1,14 @@
 // GuestLinks on Xen: persistent grant maps and an event channel.
 //
 // connect_seeded() is for guests of ours: every page of the shared area is granted under a reference known
-// beforehand, and all of them are mapped by one call. connect_foreign() is for front ends that went through
+// beforehand, all of them are mapped by one call, and the event channel is there before the guest: it binds
+// it. connect_foreign() is for front ends that went through
 // xenbus: the two rings are mapped at once; buffers are mapped as they come (feature-persistent) or reached
 // by grant copy.
 //
 // Threads: made by the spawner, then used by the vif's owner, one thread at a time. Ownership: a link owns
-// its maps and its event channel; its XenDoorbells must outlive it. Errors: Result; nothing is left mapped or
-// bound on failure.
+// its maps; a foreign guest's its event channel, too. A seeded link borrows its port, which is silenced when
+// it goes. Its XenDoorbells must outlive it. Errors: Result; nothing is left mapped or bound on failure.
 #pragma once
 
 #include <cstdint>
@@ -23,16 +24,16 @@ namespace synfluid::backend::xen {
 
 struct SeededLinkConfig {
   DomId domid = {};
-  EventPort guest_port = {};
-  uint32_t pages = 0;  ///< of the shared area (base/abi/card.h), under abi::kFirstGrant + i
+  EventPort port = {};  ///< of `doorbells`, open for the domain
+  uint32_t pages = 0;   ///< of the shared area (base/abi/card.h), under abi::kFirstGrant + i
   DoorbellToken token = 0;
 };
 
-/// A link whose doorbell can still be moved, as long as no worker has it.
+/// A link whose doorbell can still be moved, as long as no worker has it and its guest has not started.
 class SeededLink : public GuestLink {
  public:
-  /// Rings for `token` in `doorbells` from now on. On failure the link has no doorbell: it is of no more use.
-  virtual Status set_doorbell(XenDoorbells& doorbells, DoorbellToken token) = 0;
+  /// Rings for `token` by way of `port` of `doorbells` from now on; the guest is told by its card.
+  virtual void set_doorbell(XenDoorbells& doorbells, EventPort port, DoorbellToken token) noexcept = 0;
 };
 
 Result<std::unique_ptr<SeededLink>> connect_seeded(GrantMapper& mapper, XenDoorbells& doorbells,

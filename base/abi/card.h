@@ -2,7 +2,7 @@
 //
 // Freestanding: the host, the PV guest and the guest process include it. A guest of ours never negotiates:
 // before its first instruction the builder has laid out the shared area below, granted every page of it
-// read-write to the back end, bound the event channel, and posted the receive buffers.
+// read-write to the back end, opened an event channel for it, and posted the receive buffers.
 //
 //     page 0                 the card
 //     page 1                 transmit ring (netif.h)
@@ -52,7 +52,7 @@ struct CardFixed {
   uint32_t domid;
   uint32_t generation;  ///< tells apart two guests that had the same domid
   ServiceKind service;
-  uint32_t event_port;  ///< the guest's end of the vif's event channel; unused on `process`
+  uint32_t event_port;  ///< the host's end of the vif's event channel, for the guest to bind; not on `process`
   uint32_t buffers;     ///< buffer pages in the area
   uint32_t rx_posted;   ///< how many of them are posted on the receive ring at the start
   uint8_t mac[6];

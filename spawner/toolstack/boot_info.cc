@@ -6,6 +6,8 @@
 
 #include <xen/xen.h>
 
+#include "spawner/page_moves.h"
+
 namespace synfluid::spawner::toolstack {
 
 namespace {
@@ -18,7 +20,7 @@ constexpr char kMagic[] = "xen-3.0-x86_64";
 
 void write_boot_info(const GuestLayout& layout, std::span<const uint64_t> frames, std::span<std::byte> into) {
   assert(into.size() >= size_t{layout.boot_info_pages} * kPageBytes && frames.size() > layout.pages);
-  std::memset(into.data(), 0, kP2mOffset);
+  clear_pages(into.first(kP2mOffset));
   auto* info = new (into.data()) start_info_t;
   std::memcpy(info->magic, kMagic, sizeof(kMagic));
   info->nr_pages = layout.pages;

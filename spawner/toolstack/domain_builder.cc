@@ -1,7 +1,6 @@
 #include "spawner/toolstack/domain_builder.h"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cstring>
 #include <numeric>
@@ -10,6 +9,7 @@
 #include <xen/grant_table.h>
 #include <xen/xen.h>
 
+#include "spawner/page_moves.h"
 #include "spawner/shared_area.h"
 #include "spawner/toolstack/boot_info.h"
 
@@ -17,8 +17,8 @@ namespace synfluid::spawner::toolstack {
 
 namespace {
 
-/// Ids are handed out downwards: Xen keeps its domains sorted by id and walks the list to insert one.
-constexpr uint16_t kHighestDomId = DOMID_FIRST_RESERVED - 1;
+/// Xen's own pages behind the guest's: shared_info, then the grant table, which the guest does not see.
+constexpr uint32_t kXenPages = 2;
 constexpr uint16_t kBackendDomain = 0;
 constexpr std::string_view kOurMark = "synfluid";
 constexpr size_t kGenerationAt = 8;
@@ -68,14 +68,14 @@ std::vector<uint32_t> pfns_to_map(const PvImage& image, const GuestLayout& layou
   add(layout.page_tables_pfn, layout.page_table_pages);
   add(layout.boot_info_pfn, layout.boot_info_pages);
   add(layout.shared_area_pfn, abi::kFirstBufferPage);
-  add(layout.pages, 1);
+  add(layout.pages, kXenPages);
   return pfns;
 }
 
 void write_image(const PvImage& image, PageCursor& cursor) {
   for (const ImageSegment& segment : image.segments) {
     const auto into = cursor.take(segment.content_pages);
-    std::memcpy(into.data(), image.content.data() + segment.content_offset, into.size());
+    copy_pages(std::span(image.content).subspan(segment.content_offset, into.size()), into);
   }
 }
 
@@ -90,6 +90,16 @@ void write_page_tables(const PageTableTemplate& tables, std::span<const uint64_t
 /// A guest of ours polls its one port; without this Xen would call a handler that it does not have.
 void mask_upcalls(std::span<std::byte> page) {
   reinterpret_cast<shared_info_t*>(page.data())->vcpu_info[0].evtchn_upcall_mask = 1;
+}
+
+/// Xen has cleared the table, and the guest has not run: there is nobody to race with.
+void seed_grants(const GuestLayout& layout, std::span<const uint64_t> frames, std::span<std::byte> page) {
+  auto* entries = reinterpret_cast<grant_entry_v1_t*>(page.data());
+  for (uint32_t i = 0; i < layout.shared_area_pages; ++i) {
+    entries[abi::kFirstGrant + i] = {.flags = GTF_permit_access,
+                                     .domid = kBackendDomain,
+                                     .frame = static_cast<uint32_t>(frames[layout.shared_area_pfn + i])};
+  }
 }
 
 }  // namespace
@@ -127,102 +137,74 @@ uint32_t generation_of(const DomainHandle& handle) {
 
 Result<BuiltDomain> DomainBuilder::build(const GuestTemplate& guest, const GuestIdentity& identity) {
   const GuestLayout& layout = guest.layout;
-  auto domain = create(handle_of(identity.generation));
-  if (!domain) return domain.error();
-  const DomId id = domain->id();
-  if (auto status = xen_.add_vcpu(id); !status) return status.error();
-  if (auto status = xen_.limit_memory(id, layout.pages); !status) return status.error();
-  auto frames = populate(id, layout.pages);
-  if (!frames) return frames.error();
-  auto shared_info = xen_.shared_info_frame(id);
-  if (!shared_info) return shared_info.error();
-  frames->push_back(*shared_info);
-  auto port = xen_.open_event_port(id);
-  if (!port) return port.error();
-  if (auto status = write_memory(id, guest, identity, *port, *frames); !status) return status.error();
-
-  const uint64_t l4_frame = (*frames)[layout.page_tables_pfn];
-  if (auto status = xen_.pin_l4(id, l4_frame); !status) return status.error();
+  const DomId id = identity.domid;
+  if (auto status = xen_.create_domain(id, handle_of(identity.generation)); !status) return status.error();
+  OwnedDomain domain(xen_, id);
+  if (auto status = equip(id, layout.pages); !status) return status.error();
+  if (auto status = write_memory(guest, identity); !status) return status.error();
   const VcpuStart start{.entry = guest.image.entry,
-                        .l4_frame = l4_frame,
+                        .l4_frame = frames_[layout.page_tables_pfn],
                         .start_info = layout.address_of(layout.boot_info_pfn)};
   if (auto status = xen_.set_context(id, start); !status) return status.error();
-  if (auto status = seed_grants(id, layout, *frames); !status) return status.error();
-  return BuiltDomain{
-      .domain = std::move(*domain), .event_port = *port, .card_frame = (*frames)[layout.shared_area_pfn]};
+  return BuiltDomain{.domain = std::move(domain), .card_frame = frames_[layout.shared_area_pfn]};
 }
 
-Result<OwnedDomain> DomainBuilder::create(const DomainHandle& handle) {
-  for (uint32_t tries = 0; tries < kHighestDomId; ++tries) {
-    if (next_id_ == 0) next_id_ = kHighestDomId;
-    const DomId domid(next_id_--);
-    auto status = xen_.create_domain(domid, handle);
-    if (status) return OwnedDomain(xen_, domid);
-    if (status.error().code() != ErrorCode::kConflict) return status.error();
+Status DomainBuilder::equip(DomId domid, uint32_t pages) {
+  const auto order = static_cast<unsigned>(std::bit_width(pages) - 1);
+  auto outfit = xen_.equip(domid, pages, order);
+  if (!outfit) return outfit.error();
+  frames_.clear();
+  if (outfit->first_frame) add_frames(*outfit->first_frame, 1u << order);
+  while (frames_.size() < pages) {
+    const auto pfn = static_cast<uint32_t>(frames_.size());
+    const auto piece = static_cast<unsigned>(std::bit_width(pages - pfn) - 1);
+    if (auto status = populate_piece(domid, pfn, piece); !status) return status.error();
   }
-  return Error(ErrorCode::kExhausted, fmt::format("all {} domain ids are in use", kHighestDomId));
+  frames_.push_back(outfit->shared_info_frame);
+  frames_.push_back(outfit->grant_frame);
+  return {};
 }
 
-Result<std::vector<uint64_t>> DomainBuilder::populate(DomId domid, uint32_t pages) {
-  std::vector<uint64_t> frames;
-  frames.reserve(pages + 1);
-  while (frames.size() < pages) {
-    const auto pfn = static_cast<uint32_t>(frames.size());
-    const auto order = static_cast<unsigned>(std::bit_width(pages - pfn) - 1);
-    if (auto status = populate_piece(domid, pfn, order, frames); !status) return status.error();
-  }
-  return frames;
+void DomainBuilder::add_frames(uint64_t first, uint32_t count) {
+  frames_.resize(frames_.size() + count);
+  std::iota(frames_.end() - count, frames_.end(), first);
 }
 
-Status DomainBuilder::populate_piece(DomId domid, uint32_t pfn, unsigned order,
-                                     std::vector<uint64_t>& frames) {
-  const uint32_t pages = 1u << order;
+Status DomainBuilder::populate_piece(DomId domid, uint32_t pfn, unsigned order) {
   const auto piece = xen_.populate(domid, pfn, order);
   if (piece) {
-    frames.resize(pfn + pages);
-    std::iota(frames.begin() + pfn, frames.end(), *piece);
+    add_frames(*piece, 1u << order);
     return {};
   }
   if (order == 0) return piece.error();
-  for (uint32_t i = 0; i < pages; ++i) {
-    if (auto status = populate_piece(domid, pfn + i, 0, frames); !status) return status.error();
+  for (uint32_t i = 0; i < 1u << order; ++i) {
+    if (auto status = populate_piece(domid, pfn + i, 0); !status) return status.error();
   }
   return {};
 }
 
-Status DomainBuilder::write_memory(DomId domid, const GuestTemplate& guest, const GuestIdentity& identity,
-                                   EventPort port, std::span<const uint64_t> frames) {
+Status DomainBuilder::write_memory(const GuestTemplate& guest, const GuestIdentity& identity) {
+  const GuestLayout& layout = guest.layout;
   map_list_.clear();
-  for (const uint32_t pfn : guest.mapped_pfns) map_list_.push_back(frames[pfn]);
-  auto memory = MappedFrames::map(xen_, domid, map_list_);
+  for (const uint32_t pfn : guest.mapped_pfns) map_list_.push_back(frames_[pfn]);
+  auto memory = MappedFrames::map(xen_, identity.domid, map_list_);
   if (!memory) return memory.error();
   PageCursor cursor(memory->bytes());
   write_image(guest.image, cursor);
-  write_page_tables(guest.page_tables, frames, cursor);
-  write_boot_info(guest.layout, frames, cursor.take(guest.layout.boot_info_pages));
-  lay_out_shared_area(cursor.take(abi::kFirstBufferPage), {.domid = domid,
-                                                           .generation = identity.generation,
-                                                           .service = guest.service,
-                                                           .event_port = port.value(),
-                                                           .buffers = guest.layout.buffers,
-                                                           .rx_posted = guest.layout.rx_posted,
-                                                           .mac = guest_mac(domid, identity.generation),
-                                                           .entropy = identity.entropy,
-                                                           .card_config = guest.card_config});
+  write_page_tables(guest.page_tables, frames_, cursor);
+  write_boot_info(layout, frames_, cursor.take(layout.boot_info_pages));
+  lay_out_shared_area(cursor.take(abi::kFirstBufferPage),
+                      {.domid = identity.domid,
+                       .generation = identity.generation,
+                       .service = guest.service,
+                       .event_port = identity.event_port.value(),
+                       .buffers = layout.buffers,
+                       .rx_posted = layout.rx_posted,
+                       .mac = guest_mac(identity.domid, identity.generation),
+                       .entropy = identity.entropy,
+                       .card_config = guest.card_config});
   mask_upcalls(cursor.take(1));
-  return {};
-}
-
-Status DomainBuilder::seed_grants(DomId domid, const GuestLayout& layout, std::span<const uint64_t> frames) {
-  auto table = xen_.map_grant_table(domid);
-  if (!table) return table.error();
-  for (uint32_t i = 0; i < layout.shared_area_pages; ++i) {
-    GrantTable::Entry& entry = table->entries[abi::kFirstGrant + i];
-    entry.domid = kBackendDomain;
-    entry.frame = static_cast<uint32_t>(frames[layout.shared_area_pfn + i]);
-    std::atomic_ref(entry.flags).store(GTF_permit_access, std::memory_order_release);
-  }
-  xen_.unmap_grant_table(*table);
+  seed_grants(layout, frames_, cursor.take(1));
   return {};
 }
 

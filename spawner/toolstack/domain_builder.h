@@ -1,16 +1,16 @@
 // Builds PV domains of ours from a prepared image: one contiguous piece of memory where Xen has one, page
-// tables by template, the vif's memory granted and its event channel open before the first instruction.
+// tables by template, the vif's memory granted before the first instruction.
 //
-//     build():  create ▸ vcpu ▸ memory limit ▸ memory ▸ event channel ▸ map, write, unmap ▸ pin ▸ context ▸
-//     grants
+//     build():  create ▸ vcpu, memory, grant table ▸ map ▸ write ▸ unmap ▸ context (Xen checks the page
+//     tables)
 //
 // Each step that takes something is an object that gives it back, so whatever fails, what was taken is
 // returned in reverse order. The domain is left paused; its vif is for backend/xen to connect.
 //
 // Threads: one thread at a time for all builders that share XenCalls. Ownership: a BuiltDomain is the domain:
 // when it goes, the domain is destroyed. XenCalls and the GuestTemplate must outlive what is built. Errors:
-// Result, nothing left behind; a domain id in use is not an error, the next lower one is tried. Source: Xen
-// public headers; Xen's own rules for PV start of day (docs/misc, xen/arch/x86/pv).
+// Result, nothing left behind; kConflict for a domain id in use. Source: Xen public headers; Xen's own rules
+// for PV start of day (docs/misc, xen/arch/x86/pv).
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,9 @@ Result<GuestTemplate> make_guest_template(std::span<const std::byte> elf, std::s
 
 /// What only this guest has.
 struct GuestIdentity {
+  DomId domid = {};
   uint32_t generation = 0;
+  EventPort event_port = {};  ///< the back end's, left open for this domain id: the guest binds it
   std::array<uint64_t, 4> entropy = {};
 };
 
@@ -71,7 +73,6 @@ class OwnedDomain {
 
 struct BuiltDomain {
   OwnedDomain domain;
-  EventPort event_port;     ///< the guest's end, for us to bind
   uint64_t card_frame = 0;  ///< to read its last words when it has died
 };
 
@@ -87,15 +88,14 @@ class DomainBuilder {
   Result<BuiltDomain> build(const GuestTemplate& guest, const GuestIdentity& identity);
 
  private:
-  Result<OwnedDomain> create(const DomainHandle& handle);
-  Result<std::vector<uint64_t>> populate(DomId domid, uint32_t pages);
-  Status populate_piece(DomId domid, uint32_t pfn, unsigned order, std::vector<uint64_t>& frames);
-  Status write_memory(DomId domid, const GuestTemplate& guest, const GuestIdentity& identity, EventPort port,
-                      std::span<const uint64_t> frames);
-  Status seed_grants(DomId domid, const GuestLayout& layout, std::span<const uint64_t> frames);
+  Status equip(DomId domid, uint32_t pages);
+  Status populate_piece(DomId domid, uint32_t pfn, unsigned order);
+  void add_frames(uint64_t first, uint32_t count);
+  Status write_memory(const GuestTemplate& guest, const GuestIdentity& identity);
 
   XenCalls& xen_;
-  uint16_t next_id_ = 0;
+  // Of the guest that is being built; kept for their memory.
+  std::vector<uint64_t> frames_;  ///< the guest's, shared_info, the grant table
   std::vector<uint64_t> map_list_;
 };
 

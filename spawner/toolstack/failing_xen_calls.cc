@@ -7,14 +7,11 @@ Status FailingXenCalls::create_domain(DomId domid, const DomainHandle& handle) {
   return inner_.create_domain(domid, handle);
 }
 
-Status FailingXenCalls::add_vcpu(DomId domid) {
-  if (auto step = faults_.step("add_vcpu"); !step) return step.error();
-  return inner_.add_vcpu(domid);
-}
-
-Status FailingXenCalls::limit_memory(DomId domid, uint64_t pages) {
-  if (auto step = faults_.step("limit_memory"); !step) return step.error();
-  return inner_.limit_memory(domid, pages);
+Result<Outfit> FailingXenCalls::equip(DomId domid, uint64_t page_limit, unsigned order) {
+  if (auto step = faults_.step("equip"); !step) return step.error();
+  auto outfit = inner_.equip(domid, page_limit, order);
+  if (auto step = faults_.step("equip, when done"); !step) return step.error();
+  return outfit;
 }
 
 Result<uint64_t> FailingXenCalls::populate(DomId domid, uint64_t pfn, unsigned order) {
@@ -22,34 +19,16 @@ Result<uint64_t> FailingXenCalls::populate(DomId domid, uint64_t pfn, unsigned o
   return inner_.populate(domid, pfn, order);
 }
 
-Result<uint64_t> FailingXenCalls::shared_info_frame(DomId domid) {
-  if (auto step = faults_.step("shared_info_frame"); !step) return step.error();
-  return inner_.shared_info_frame(domid);
-}
-
 Result<std::byte*> FailingXenCalls::map_frames(DomId domid, std::span<const uint64_t> frames) {
   if (auto step = faults_.step("map_frames"); !step) return step.error();
   return inner_.map_frames(domid, frames);
 }
 
-Status FailingXenCalls::pin_l4(DomId domid, uint64_t frame) {
-  if (auto step = faults_.step("pin_l4"); !step) return step.error();
-  return inner_.pin_l4(domid, frame);
-}
-
 Status FailingXenCalls::set_context(DomId domid, const VcpuStart& start) {
   if (auto step = faults_.step("set_context"); !step) return step.error();
-  return inner_.set_context(domid, start);
-}
-
-Result<GrantTable> FailingXenCalls::map_grant_table(DomId domid) {
-  if (auto step = faults_.step("map_grant_table"); !step) return step.error();
-  return inner_.map_grant_table(domid);
-}
-
-Result<EventPort> FailingXenCalls::open_event_port(DomId domid) {
-  if (auto step = faults_.step("open_event_port"); !step) return step.error();
-  return inner_.open_event_port(domid);
+  auto status = inner_.set_context(domid, start);
+  if (auto step = faults_.step("set_context, when done"); !step) return step.error();
+  return status;
 }
 
 Status FailingXenCalls::unpause(DomId domid) {

@@ -1,6 +1,7 @@
 // XenCalls that fail when they are told to, and are another's otherwise: for tests of what is undone.
 //
-// Every call that can fail is a step of the FaultPlan; destroying and unmapping always go through. The
+// Every call that can fail is a step of the FaultPlan; destroying and unmapping always go through. The calls
+// that do several things at once are two steps: failed before anything, and failed when all was done. The
 // injected error is kSystem, so that nothing is tried again because of it.
 //
 // Threads: as XenCalls. Ownership: the inner calls are the caller's and must outlive these.
@@ -19,17 +20,11 @@ class FailingXenCalls final : public XenCalls {
 
   Status create_domain(DomId domid, const DomainHandle& handle) override;
   Status destroy_domain(DomId domid) override { return inner_.destroy_domain(domid); }
-  Status add_vcpu(DomId domid) override;
-  Status limit_memory(DomId domid, uint64_t pages) override;
+  Result<Outfit> equip(DomId domid, uint64_t page_limit, unsigned order) override;
   Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) override;
-  Result<uint64_t> shared_info_frame(DomId domid) override;
   Result<std::byte*> map_frames(DomId domid, std::span<const uint64_t> frames) override;
   void unmap_frames(std::byte* address, size_t pages) override { inner_.unmap_frames(address, pages); }
-  Status pin_l4(DomId domid, uint64_t frame) override;
   Status set_context(DomId domid, const VcpuStart& start) override;
-  Result<GrantTable> map_grant_table(DomId domid) override;
-  void unmap_grant_table(GrantTable table) override { inner_.unmap_grant_table(table); }
-  Result<EventPort> open_event_port(DomId domid) override;
   Status unpause(DomId domid) override;
   Result<std::vector<DomainInfo>> list_domains(DomId first, uint32_t max) override;
   Result<uint64_t> free_memory() override;

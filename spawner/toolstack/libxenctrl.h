@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 extern "C" {
+#include <xencall.h>
 #include <xenctrl.h>
 #include <xenforeignmemory.h>
 }

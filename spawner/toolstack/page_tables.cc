@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "spawner/page_moves.h"
+
 namespace synfluid::spawner::toolstack {
 
 namespace {
@@ -73,12 +75,11 @@ PageTableTemplate make_page_tables(const PvImage& image, const GuestLayout& layo
 void write_table(const TableTemplate& table, std::span<const uint64_t> frames,
                  std::span<uint64_t, kTableEntries> into) {
   const auto used = into.subspan(table.first, table.entries.size());
-  std::fill(into.begin(), into.begin() + table.first, uint64_t{0});
+  clear_pages(std::as_writable_bytes(into));
   std::transform(table.entries.begin(), table.entries.end(), used.begin(),
                  [&](const TableTemplate::Entry& entry) {
                    return entry.flags == 0 ? 0 : (frames[entry.pfn] << kPageShift) | entry.flags;
                  });
-  std::fill(into.begin() + table.first + table.entries.size(), into.end(), uint64_t{0});
 }
 
 }  // namespace synfluid::spawner::toolstack

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -40,15 +41,11 @@ struct DomainInfo {
   uint64_t pages = 0;
 };
 
-/// Entry 0 of a domain's grant table and how to give it back.
-struct GrantTable {
-  struct Entry {
-    uint16_t flags;
-    uint16_t domid;
-    uint32_t frame;
-  };
-  Entry* entries = nullptr;
-  void* resource = nullptr;
+/// What a new domain has been given in one go.
+struct Outfit {
+  std::optional<uint64_t> first_frame;  ///< of the memory from page 0 on; empty: no piece of that size left
+  uint64_t shared_info_frame = 0;
+  uint64_t grant_frame = 0;  ///< the grant table, version 1: one frame of 512 entries
 };
 
 class XenCalls {
@@ -58,24 +55,17 @@ class XenCalls {
   /// A paused, empty PV domain under this very id.
   virtual Status create_domain(DomId domid, const DomainHandle& handle) = 0;
   virtual Status destroy_domain(DomId domid) = 0;
-  virtual Status add_vcpu(DomId domid) = 0;
-  virtual Status limit_memory(DomId domid, uint64_t pages) = 0;
+  /// A vCPU, the memory limit, and as much memory from page 0 on as one piece of 2^order pages holds.
+  virtual Result<Outfit> equip(DomId domid, uint64_t page_limit, unsigned order) = 0;
 
   /// Gives the domain 2^order contiguous frames at page `pfn`; returns the first frame.
   virtual Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) = 0;
-  virtual Result<uint64_t> shared_info_frame(DomId domid) = 0;
 
   virtual Result<std::byte*> map_frames(DomId domid, std::span<const uint64_t> frames) = 0;
   virtual void unmap_frames(std::byte* address, size_t pages) = 0;
 
-  virtual Status pin_l4(DomId domid, uint64_t frame) = 0;
+  /// Xen checks the page tables here: none of their pages may be mapped writable any more.
   virtual Status set_context(DomId domid, const VcpuStart& start) = 0;
-
-  virtual Result<GrantTable> map_grant_table(DomId domid) = 0;
-  virtual void unmap_grant_table(GrantTable table) = 0;
-
-  /// A port of the domain's that our own domain may bind.
-  virtual Result<EventPort> open_event_port(DomId domid) = 0;
 
   virtual Status unpause(DomId domid) = 0;
 

@@ -1,5 +1,6 @@
 #include "spawner/xen/xen_hypervisor.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "spawner/shared_area.h"
 #include "spawner/toolstack/domain_builder.h"
 #include "spawner/xen/domain_watch.h"
+#include "spawner/xen/doorbell_ids.h"
 #include "spawner/xen/entropy.h"
 #include "spawner/xen/foreign.h"
 
@@ -32,6 +34,8 @@ using toolstack::DomainBuilder;
 using toolstack::GuestTemplate;
 using toolstack::XenCalls;
 using xen::DomainWatch;
+using xen::DoorbellId;
+using xen::DoorbellIds;
 using xen::ForeignGuests;
 using xen::ForeignImage;
 
@@ -39,6 +43,15 @@ using xen::ForeignImage;
 constexpr char kLockPath[] = "/run/synfluid-xen.lock";
 constexpr uint64_t kUsualMemoryBytes = 512 << 10;
 constexpr uint32_t kListDomains = 1024;
+
+/// Xen's highest.
+constexpr DomId kHighestDomId{32751};
+
+/// One worker's event channels, and the ids that they are open for.
+struct WorkerDoorbells {
+  std::unique_ptr<XenDoorbells> set;
+  std::unique_ptr<DoorbellIds> ids;
+};
 
 class XenImage final : public PreparedImage {
  public:
@@ -51,9 +64,10 @@ class XenImage final : public PreparedImage {
 
 class XenVm final : public Vm {
  public:
-  XenVm(VmId id, BuiltDomain built, std::unique_ptr<SeededLink> link, XenCalls& xen, DomainWatch& watch,
-        std::vector<std::unique_ptr<XenDoorbells>>& doorbells)
+  XenVm(VmId id, DoorbellId doorbell, BuiltDomain built, std::unique_ptr<SeededLink> link, XenCalls& xen,
+        DomainWatch& watch, std::vector<WorkerDoorbells>& doorbells)
       : id_(id),
+        doorbell_(std::move(doorbell)),
         built_(std::move(built)),
         link_(std::move(link)),
         xen_(xen),
@@ -66,19 +80,24 @@ class XenVm final : public Vm {
   VmId id() const override { return id_; }
   Status start() override { return xen_.unpause(id_.domid); }
   Status set_doorbell(WorkerId worker, backend::DoorbellToken doorbell) override {
-    return link_->set_doorbell(*doorbells_.at(worker.value()), doorbell);
+    const WorkerDoorbells& home = doorbells_.at(worker.value());
+    if (const Status moved = doorbell_.move_to(*home.ids); !moved) return moved;
+    link_->set_doorbell(*home.set, doorbell_.port(), doorbell);
+    return {};
   }
   std::unique_ptr<backend::GuestLink> take_link() override { return std::move(link_); }
   bool link_ready() const override { return link_ != nullptr; }
 
  private:
-  // The link goes before the domain: Xen keeps a domain whose pages are mapped.
+  // The link goes before the domain: Xen keeps a domain whose pages are mapped. The id is free when its
+  // domain is gone.
   VmId id_;
+  DoorbellId doorbell_;
   BuiltDomain built_;
   std::unique_ptr<SeededLink> link_;
   XenCalls& xen_;
   DomainWatch& watch_;
-  std::vector<std::unique_ptr<XenDoorbells>>& doorbells_;
+  std::vector<WorkerDoorbells>& doorbells_;
 };
 
 /// A guest with a kernel of its own; it has no card.
@@ -105,18 +124,23 @@ class WatchedForeignVm final : public Vm {
 class XenHypervisor final : public Hypervisor {
  public:
   XenHypervisor(UniqueFd lock, std::unique_ptr<XenCalls> xen, DomainWatch watch,
-                std::vector<std::unique_ptr<XenDoorbells>> doorbells)
-      : lock_(std::move(lock)),
-        xen_(std::move(xen)),
-        watch_(std::move(watch)),
-        doorbells_(std::move(doorbells)),
-        builder_(*xen_) {}
+                std::vector<std::unique_ptr<XenDoorbells>> sets, uint32_t channels_ahead)
+      : lock_(std::move(lock)), xen_(std::move(xen)), watch_(std::move(watch)), builder_(*xen_) {
+    const auto ahead = channels_ahead / static_cast<uint32_t>(sets.size());
+    for (auto& set : sets) {
+      XenDoorbells* const doorbells = set.get();
+      xen::PortOpener opener{.open = [doorbells](DomId domid) { return doorbells->open(domid); },
+                             .close = [doorbells](EventPort port) { doorbells->unbind(port); }};
+      doorbells_.push_back(
+          {std::move(set), std::make_unique<DoorbellIds>(fresh_ids_, std::move(opener), ahead)});
+    }
+  }
 
   /// The part of the set-up that may fail.
   Status open() {
     auto foreign = ForeignGuests::create(
         {.xen = xen_.get(), .grants = &grants_, .doorbells = [this](WorkerId worker) -> XenDoorbells& {
-           return *doorbells_.at(worker.value());
+           return *doorbells_.at(worker.value()).set;
          }});
     if (!foreign) return foreign.error();
     foreign_ = std::move(*foreign);
@@ -151,26 +175,31 @@ class XenHypervisor final : public Hypervisor {
     if (const auto* foreign = dynamic_cast<const ForeignImage*>(&image))
       return create_foreign(*foreign, config);
     const GuestTemplate& guest = static_cast<const XenImage&>(image).guest();
-    auto built = builder_.build(guest, {.generation = config.generation, .entropy = entropy_.take()});
-    if (!built) return built.error();
-    const VmId id{built->domain.id(), config.generation};
-    auto link = backend::xen::connect_seeded(grants_, *doorbells_.at(config.worker.value()),
-                                             {.domid = id.domid,
-                                              .guest_port = built->event_port,
-                                              .pages = guest.layout.shared_area_pages,
-                                              .token = config.doorbell});
-    if (!link) return link.error();
-    return std::unique_ptr<Vm>(
-        std::make_unique<XenVm>(id, std::move(*built), std::move(*link), *xen_, watch_, doorbells_));
+    const WorkerDoorbells& home = doorbells_.at(config.worker.value());
+    for (size_t tries = home.ids->left() + 1;; --tries) {
+      auto doorbell = take_id(*home.ids);
+      if (!doorbell) return doorbell.error();
+      auto built = builder_.build(guest, {.domid = doorbell->domid(),
+                                          .generation = config.generation,
+                                          .event_port = doorbell->port(),
+                                          .entropy = entropy_.take()});
+      if (built) return wire(guest, config, std::move(*doorbell), std::move(*built));
+      if (built.error().code() != ErrorCode::kConflict || tries <= 1) return built.error();
+      std::move(*doorbell).set_aside();
+    }
   }
 
-  backend::DoorbellSet& doorbells(WorkerId worker) override { return *doorbells_.at(worker.value()); }
+  backend::DoorbellSet& doorbells(WorkerId worker) override { return *doorbells_.at(worker.value()).set; }
   int event_fd() const override { return events_.get(); }
   std::optional<VmEvent> next_event() override {
     auto event = watch_.next();
     if (!event) return foreign_->next_event();
     if (event->detail.empty()) event->detail = foreign_->last_words(event->vm);
     return event;
+  }
+  bool work_ahead() override {
+    return std::any_of(doorbells_.begin(), doorbells_.end(),
+                       [](const WorkerDoorbells& worker) { return worker.ids->open_ahead(); });
   }
   Result<uint64_t> memory_left() override { return xen_->free_memory(); }
 
@@ -183,6 +212,33 @@ class XenHypervisor final : public Hypervisor {
   }
 
  private:
+  /// The last ids may all be with other workers.
+  Result<DoorbellId> take_id(DoorbellIds& home) {
+    auto id = home.take();
+    if (id || id.error().code() != ErrorCode::kExhausted) return id;
+    for (const WorkerDoorbells& other : doorbells_) {
+      if (other.ids->ready() == 0) continue;
+      auto lent = other.ids->take();
+      if (!lent) continue;
+      if (const Status moved = lent->move_to(home); !moved) return moved.error();
+      return lent;
+    }
+    return id;
+  }
+
+  Result<std::unique_ptr<Vm>> wire(const GuestTemplate& guest, const VmConfig& config, DoorbellId doorbell,
+                                   BuiltDomain built) {
+    const VmId id{doorbell.domid(), config.generation};
+    auto link = backend::xen::connect_seeded(grants_, *doorbells_.at(config.worker.value()).set,
+                                             {.domid = id.domid,
+                                              .port = doorbell.port(),
+                                              .pages = guest.layout.shared_area_pages,
+                                              .token = config.doorbell});
+    if (!link) return link.error();
+    return std::unique_ptr<Vm>(std::make_unique<XenVm>(id, std::move(doorbell), std::move(built),
+                                                       std::move(*link), *xen_, watch_, doorbells_));
+  }
+
   Result<std::unique_ptr<Vm>> create_foreign(const ForeignImage& image, const VmConfig& config) {
     auto vm = foreign_->create_vm(image, config);
     if (!vm) return vm.error();
@@ -216,7 +272,8 @@ class XenHypervisor final : public Hypervisor {
   UniqueFd lock_;
   std::unique_ptr<XenCalls> xen_;
   DomainWatch watch_;
-  std::vector<std::unique_ptr<XenDoorbells>> doorbells_;
+  xen::FreshIds fresh_ids_{kHighestDomId};
+  std::vector<WorkerDoorbells> doorbells_;
   DomainBuilder builder_;
   GrantMapper grants_;
   xen::EntropyPool entropy_;
@@ -250,7 +307,7 @@ Result<std::unique_ptr<Hypervisor>> open_xen_hypervisor(const XenHypervisorConfi
     doorbells.push_back(std::move(*set));
   }
   auto hypervisor = std::make_unique<XenHypervisor>(std::move(*lock), std::move(*xen), std::move(*watch),
-                                                    std::move(doorbells));
+                                                    std::move(doorbells), config.channels_ahead);
   if (const Status opened = hypervisor->open(); !opened) return opened.error();
   return std::unique_ptr<Hypervisor>(std::move(hypervisor));
 }

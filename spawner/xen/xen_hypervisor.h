@@ -15,6 +15,9 @@ namespace synfluid::spawner {
 
 struct XenHypervisorConfig {
   uint16_t workers = 1;  ///< doorbells() is valid for worker ids below this
+  /// Event channels that idle turns keep open for guests to come, of all workers together: a burst of so many
+  /// flows opens none on its path.
+  uint32_t channels_ahead = 1024;
 };
 
 Result<std::unique_ptr<Hypervisor>> open_xen_hypervisor(const XenHypervisorConfig& config);

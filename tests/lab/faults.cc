@@ -34,6 +34,7 @@ using spawner::toolstack::XenCalls;
 
 constexpr uint64_t kMemory = 256 << 10;
 constexpr uint32_t kAllDomains = 1024;
+constexpr DomId kDomId{32751};
 
 /// What Xen's own tables may grow by and keep: its xenheap is cut into pieces and not put together at once.
 constexpr int64_t kSlackKib = 64;
@@ -97,8 +98,9 @@ class Tests {
 
 class Faults {
  public:
-  Faults(XenCalls& xen, GuestTemplate guest, std::unique_ptr<backend::xen::XenDoorbells> doorbells)
-      : xen_(xen), guest_(std::move(guest)), doorbells_(std::move(doorbells)), tests_(xen) {}
+  Faults(XenCalls& xen, GuestTemplate guest, std::unique_ptr<backend::xen::XenDoorbells> doorbells,
+         EventPort port)
+      : xen_(xen), guest_(std::move(guest)), doorbells_(std::move(doorbells)), port_(port), tests_(xen) {}
 
   int run() {
     // The kernel sets up what it keeps.
@@ -106,7 +108,9 @@ class Faults {
     usleep(kSettleUs);
     fail_each_step();
     tests_.run("a guest that is wired and never started", [this] { return wired_guest(); });
-    tests_.run("an event channel that does not exist", [this] { return wrong_port(); });
+    tests_.run("a guest whose event channel was not left open", [this] { return wrong_port(); });
+    tests_.run("a guest that answers, dies, and leaves its event channel to the next",
+               [this] { return ports_are_used_again(); });
     tests_.run("more grants than the guest gives", [this] { return too_many_grants(); });
     tests_.run("a guest that jumps into its data", [this] { return crash(); });
     tests_.run("guests that a former run left", [this] { return sweep(); });
@@ -118,45 +122,63 @@ class Faults {
     FailingXenCalls failing(xen_);
     DomainBuilder builder(failing);
     failing.faults().fail_at(FaultPlan::kNever);
-    static_cast<void>(builder.build(guest_, {.generation = 1}));
+    static_cast<void>(builder.build(guest_, identity(1)));
     const uint32_t steps = failing.faults().steps();
     for (uint32_t step = 1; step <= steps; ++step) {
       tests_.run(fmt::format("step {} of {} of the builder fails", step, steps), [&]() -> std::string {
         failing.faults().fail_at(step);
-        const auto built = builder.build(guest_, {.generation = 1});
+        const auto built = builder.build(guest_, identity(1));
         return failing.faults().struck() ? "" : "the fault did not strike";
       });
     }
   }
 
   std::string wired_guest() {
-    auto built = builder_.build(guest_, {.generation = 1});
+    auto built = builder_.build(guest_, identity(1));
     if (!built) return built.error().text();
-    const auto link = connect(*built, built->event_port, guest_.layout.shared_area_pages);
+    const auto link = connect(*built, guest_.layout.shared_area_pages);
     return link ? "" : link.error().text();
   }
 
+  /// It says so on its card and crashes.
   std::string wrong_port() {
-    auto built = builder_.build(guest_, {.generation = 1});
-    if (!built) return built.error().text();
-    const EventPort wrong(built->event_port.value() + 7);
-    return connect(*built, wrong, guest_.layout.shared_area_pages) ? "it was bound" : "";
+    auto identity_of_another = identity(4);
+    identity_of_another.event_port = EventPort(port_.value() + 7);
+    return dies(guest_, identity_of_another);
+  }
+
+  std::string ports_are_used_again() {
+    for (uint32_t generation = 5; generation < 8; ++generation) {
+      auto built = builder_.build(guest_, identity(generation));
+      if (!built) return built.error().text();
+      auto link = connect(*built, guest_.layout.shared_area_pages);
+      if (!link) return link.error().text();
+      const auto* card = reinterpret_cast<const volatile abi::Card*>((*link)->card());
+      if (const auto started = xen_.unpause(kDomId); !started) return started.error().text();
+      for (int i = 0; i < kEventTries && card->guest.boot_ns == 0; ++i) usleep(1000);
+      if (card->guest.phase != abi::GuestPhase::kRunning) return "a guest did not start";
+    }
+    return "";
   }
 
   std::string too_many_grants() {
-    auto built = builder_.build(guest_, {.generation = 1});
+    auto built = builder_.build(guest_, identity(1));
     if (!built) return built.error().text();
-    return connect(*built, built->event_port, guest_.layout.shared_area_pages + 1) ? "it was mapped" : "";
+    return connect(*built, guest_.layout.shared_area_pages + 1) ? "it was mapped" : "";
   }
 
   std::string crash() {
     GuestTemplate broken = guest_;
     broken.image.entry = guest_.layout.address_of(guest_.layout.memory_pfn);
+    return dies(broken, identity(3));
+  }
+
+  std::string dies(const GuestTemplate& guest, const spawner::toolstack::GuestIdentity& identity) {
     auto watch = spawner::xen::DomainWatch::create(xen_);
     if (!watch) return watch.error().text();
-    auto built = builder_.build(broken, {.generation = 3});
+    auto built = builder_.build(guest, identity);
     if (!built) return built.error().text();
-    const spawner::VmId id{built->domain.id(), 3};
+    const spawner::VmId id{identity.domid, identity.generation};
     watch->add(id, built->card_frame);
     if (const auto started = xen_.unpause(id.domid); !started) return started.error().text();
     for (int i = 0; i < kEventTries; ++i) {
@@ -184,15 +206,19 @@ class Faults {
     return *swept == kLeft ? "" : fmt::format("{} of {} were found", *swept, kLeft);
   }
 
-  Result<std::unique_ptr<backend::xen::SeededLink>> connect(const BuiltDomain& built, EventPort port,
-                                                            uint32_t pages) {
+  Result<std::unique_ptr<backend::xen::SeededLink>> connect(const BuiltDomain& built, uint32_t pages) {
     return backend::xen::connect_seeded(
-        grants_, *doorbells_, {.domid = built.domain.id(), .guest_port = port, .pages = pages, .token = 1});
+        grants_, *doorbells_, {.domid = built.domain.id(), .port = port_, .pages = pages, .token = 1});
+  }
+
+  spawner::toolstack::GuestIdentity identity(uint32_t generation) const {
+    return {.domid = kDomId, .generation = generation, .event_port = port_};
   }
 
   XenCalls& xen_;
   GuestTemplate guest_;
   std::unique_ptr<backend::xen::XenDoorbells> doorbells_;
+  EventPort port_;  ///< open for kDomId
   backend::xen::GrantMapper grants_;
   DomainBuilder builder_{xen_};
   Tests tests_;
@@ -208,9 +234,11 @@ int run() {
   if (!xen) return fail(xen.error());
   auto doorbells = backend::xen::XenDoorbells::create();
   if (!doorbells) return fail(doorbells.error());
+  const auto port = (*doorbells)->open(kDomId);
+  if (!port) return fail(port.error());
   auto guest = spawner::toolstack::make_guest_template(guest::xen_image(), "builtin:responder", kMemory, 0);
   if (!guest) return fail(guest.error());
-  return Faults(**xen, std::move(*guest), std::move(*doorbells)).run();
+  return Faults(**xen, std::move(*guest), std::move(*doorbells), *port).run();
 }
 
 }  // namespace

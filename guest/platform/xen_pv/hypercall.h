@@ -29,6 +29,15 @@ inline void poll_port(evtchn_port_t port, uint64_t deadline_ns) {
   hypercall(__HYPERVISOR_sched_op, SCHEDOP_poll, reinterpret_cast<uintptr_t>(&poll));
 }
 
+/// Binds a port that the back end's domain left open to us; it is pending at once. Returns our end, or
+/// nothing that could be one.
+inline evtchn_port_t bind_port(domid_t domain, evtchn_port_t remote) {
+  evtchn_bind_interdomain bind{.remote_dom = domain, .remote_port = remote, .local_port = 0};
+  const long failed =
+      hypercall(__HYPERVISOR_event_channel_op, EVTCHNOP_bind_interdomain, reinterpret_cast<uintptr_t>(&bind));
+  return failed == 0 ? bind.local_port : 0;
+}
+
 inline void send_event(evtchn_port_t port) {
   evtchn_send send{port};
   hypercall(__HYPERVISOR_event_channel_op, EVTCHNOP_send, reinterpret_cast<uintptr_t>(&send));

@@ -31,6 +31,7 @@ namespace {
 constexpr uint32_t kVectors = 20;
 constexpr uint32_t kStubBytes = 16;
 constexpr uint32_t kPageFault = 14;
+constexpr domid_t kBackendDomain = 0;
 
 /// Vectors for which the CPU pushes an error code: 8, 10 to 14, 17.
 constexpr uint32_t kWithErrorCode = 1u << 8 | 0x1fu << 10 | 1u << 17;
@@ -53,11 +54,11 @@ class XenPvPlatform final : public Platform {
 
   void wait(uint64_t deadline_ns) override {
     if (take_event()) return;
-    poll_port(card().fixed.event_port, deadline_ns == kNever ? 0 : deadline_ns);
+    poll_port(port_, deadline_ns == kNever ? 0 : deadline_ns);
     take_event();
   }
 
-  void ring_host() override { send_event(card().fixed.event_port); }
+  void ring_host() override { send_event(port_); }
 
   /// A guest of ours has no console ring; what it has to say in the end is on its card.
   void console_write(std::span<const char>) override {}
@@ -70,6 +71,13 @@ class XenPvPlatform final : public Platform {
   abi::Card& card() { return *reinterpret_cast<abi::Card*>(area_); }
   volatile shared_info& shared() { return *reinterpret_cast<volatile shared_info*>(end_); }
 
+  /// False if the back end has not left a port open to us. What it wrote into the rings before now is found
+  /// by looking: the port is pending from the start.
+  bool bind_doorbell() {
+    port_ = bind_port(kBackendDomain, card().fixed.event_port);
+    return port_ != 0;
+  }
+
   void clear_memory() {
     auto* at = memory_begin_;
     size_t words = memory().size() / sizeof(uint64_t);
@@ -80,9 +88,8 @@ class XenPvPlatform final : public Platform {
   /// An event that is pending stays so until this takes it: only then can the next one wake us.
   bool take_event() {
     constexpr uint32_t kWordBits = 64;
-    const uint32_t port = card().fixed.event_port;
-    auto* word = const_cast<unsigned long*>(&shared().evtchn_pending[port / kWordBits]);
-    const unsigned long bit = 1ul << (port % kWordBits);
+    auto* word = const_cast<unsigned long*>(&shared().evtchn_pending[port_ / kWordBits]);
+    const unsigned long bit = 1ul << (port_ % kWordBits);
     if ((__atomic_load_n(word, __ATOMIC_ACQUIRE) & bit) == 0) return false;
     return (__atomic_fetch_and(word, ~bit, __ATOMIC_ACQ_REL) & bit) != 0;
   }
@@ -91,6 +98,7 @@ class XenPvPlatform final : public Platform {
   std::byte* end_;
   std::byte* memory_begin_;
   uint64_t started_ns_ = 0;
+  evtchn_port_t port_ = 0;
 };
 
 /// Room for the one platform; no constructor runs before the entry, so it is made in place.
@@ -120,6 +128,10 @@ void* operator new(size_t, void* at) noexcept;
 extern "C" void xen_pv_start(const start_info* info) {
   catch_exceptions();
   the_platform = ::new (static_cast<void*>(platform_room)) XenPvPlatform(*info);
+  if (!the_platform->bind_doorbell()) {
+    write_death_note(the_platform->card(), "no event channel was left open by the back end");
+    shut_down(SHUTDOWN_crash);
+  }
   the_platform->clear_memory();
   guest_main(*the_platform);
 }

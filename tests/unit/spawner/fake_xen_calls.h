@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -24,16 +25,21 @@ class FakeXenCalls final : public XenCalls {
   static constexpr uint64_t kFrames = 4096;
   static constexpr uint32_t kGrants = 512;
 
+  /// As Xen's public grant_table.h has it, version 1.
+  struct GrantEntry {
+    uint16_t flags;
+    uint16_t domid;
+    uint32_t frame;
+  };
+
   struct Domain {
     DomainHandle handle = {};
     bool has_vcpu = false;
     uint64_t page_limit = 0;
     std::map<uint64_t, uint64_t> pages;  ///< pfn to frame
     uint64_t shared_info = 0;
-    std::optional<uint64_t> pinned;
     std::optional<VcpuStart> context;
-    std::vector<GrantTable::Entry> grants = std::vector<GrantTable::Entry>(kGrants);
-    uint32_t ports = 0;
+    uint64_t grant_frame = 0;
     bool running = false;
     bool shut_down = false;
     bool crashed = false;
@@ -48,14 +54,20 @@ class FakeXenCalls final : public XenCalls {
     return static_cast<uint64_t>(std::count(used_.begin(), used_.end(), false));
   }
   size_t open_maps() const { return maps_.size(); }
-  uint32_t open_grant_tables() const { return open_grant_tables_; }
+  std::span<const GrantEntry> grants(DomId domid) {
+    return {reinterpret_cast<const GrantEntry*>(frame(domains.at(domid).grant_frame)), kGrants};
+  }
   std::byte* frame(uint64_t frame) { return memory_.data() + (frame - kFirstFrame) * kPageBytes; }
 
   Status create_domain(DomId domid, const DomainHandle& handle) override {
     if (domains.contains(domid)) return Error(ErrorCode::kConflict, "domain id in use");
+    if (free_frames() < 2) return Error(ErrorCode::kNoMemory, "no memory");
     Domain domain;
     domain.handle = handle;
-    domain.shared_info = take_frames(0).value_or(0);
+    domain.shared_info = take_frames(0).value();
+    domain.grant_frame = take_frames(0).value();
+    std::memset(frame(domain.shared_info), 0, kPageBytes);
+    std::memset(frame(domain.grant_frame), 0, kPageBytes);
     domains.emplace(domid, std::move(domain));
     return {};
   }
@@ -64,18 +76,20 @@ class FakeXenCalls final : public XenCalls {
     const auto found = domains.find(domid);
     if (found == domains.end()) return Error(ErrorCode::kNotFound, "no such domain");
     give_back(found->second.shared_info);
+    give_back(found->second.grant_frame);
     for (const auto& [pfn, frame_number] : found->second.pages) give_back(frame_number);
     domains.erase(found);
     return {};
   }
 
-  Status add_vcpu(DomId domid) override {
-    domains.at(domid).has_vcpu = true;
-    return {};
-  }
-  Status limit_memory(DomId domid, uint64_t pages) override {
-    domains.at(domid).page_limit = pages;
-    return {};
+  Result<Outfit> equip(DomId domid, uint64_t page_limit, unsigned order) override {
+    Domain& domain = domains.at(domid);
+    domain.has_vcpu = true;
+    domain.page_limit = page_limit;
+    const auto first = populate(domid, 0, order);
+    return Outfit{.first_frame = first ? std::optional(*first) : std::nullopt,
+                  .shared_info_frame = domain.shared_info,
+                  .grant_frame = domain.grant_frame};
   }
 
   Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) override {
@@ -88,8 +102,6 @@ class FakeXenCalls final : public XenCalls {
     for (uint64_t i = 0; i < pages; ++i) domain.pages[pfn + i] = *first + i;
     return *first;
   }
-
-  Result<uint64_t> shared_info_frame(DomId domid) override { return domains.at(domid).shared_info; }
 
   Result<std::byte*> map_frames(DomId, std::span<const uint64_t> frames) override {
     auto copy = std::make_unique<std::byte[]>(frames.size() * kPageBytes);
@@ -109,23 +121,12 @@ class FakeXenCalls final : public XenCalls {
     maps_.erase(found);
   }
 
-  Status pin_l4(DomId domid, uint64_t l4) override {
-    if (!maps_.empty()) return Error(ErrorCode::kSystem, "a page table is still mapped writable");
-    domains.at(domid).pinned = l4;
-    return {};
-  }
   Status set_context(DomId domid, const VcpuStart& start) override {
+    if (!maps_.empty()) return Error(ErrorCode::kSystem, "a page table is still mapped writable");
     domains.at(domid).context = start;
     return {};
   }
 
-  Result<GrantTable> map_grant_table(DomId domid) override {
-    ++open_grant_tables_;
-    return GrantTable{domains.at(domid).grants.data(), nullptr};
-  }
-  void unmap_grant_table(GrantTable) override { --open_grant_tables_; }
-
-  Result<EventPort> open_event_port(DomId domid) override { return EventPort(++domains.at(domid).ports); }
   Status unpause(DomId domid) override {
     domains.at(domid).running = true;
     return {};
@@ -172,7 +173,6 @@ class FakeXenCalls final : public XenCalls {
   std::vector<std::byte> memory_;
   std::vector<bool> used_;
   std::map<std::byte*, Map> maps_;
-  uint32_t open_grant_tables_ = 0;
 };
 
 }  // namespace synfluid::spawner::toolstack

@@ -1,0 +1,47 @@
+// The hypercalls that building a domain is made of, straight to Xen through libxencall.
+//
+// libxenctrl copies each argument into memory that it maps for the call and unmaps again; here one area is
+// kept for all of them, and what need not wait for an answer goes in one multicall. The structures are those
+// of Xen's control interface, which belongs to one version of Xen: a hypervisor of another refuses the first
+// call.
+//
+// Threads: one at a time. Ownership: owns its handle and its area. Errors: 0 or a positive errno.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/strong_id.h"
+#include "spawner/toolstack/xen_calls.h"
+
+struct xencall_handle;
+
+namespace synfluid::spawner::toolstack {
+
+class Hypercalls {
+ public:
+  /// nullptr with errno set on a host without Xen.
+  static std::unique_ptr<Hypercalls> open();
+  ~Hypercalls();
+  Hypercalls(const Hypercalls&) = delete;
+  Hypercalls& operator=(const Hypercalls&) = delete;
+
+  int create_domain(DomId domid, const DomainHandle& handle);
+  int destroy_domain(DomId domid);
+  int unpause_domain(DomId domid);
+
+  /// As XenCalls::equip(), in one multicall.
+  int equip(DomId domid, uint64_t page_limit, unsigned order, Outfit& outfit);
+  int set_context(DomId domid, const VcpuStart& start);
+
+ private:
+  struct Area;
+
+  Hypercalls(xencall_handle* handle, Area* area) : handle_(handle), area_(area) {}
+  int call_domctl(DomId domid, uint32_t command);
+
+  xencall_handle* handle_;
+  Area* area_;  ///< memory that a hypercall may reach: never paged out
+};
+
+}  // namespace synfluid::spawner::toolstack
