@@ -68,6 +68,17 @@ struct TcpProgress {
   FlowEnd see(const ParsedPacket& packet) noexcept;
 };
 
+/// Bits of FlowValue::flags, beside flowtable::flow_flag.
+namespace flow_bit {
+/// The policy lets the flow pass: the table's entry is all there is, its FlowData means nothing. So a packet
+/// of it costs the entry's two cache lines and no more.
+inline constexpr uint8_t kPassing = 0x02;
+/// Of a passing flow: FINs seen, by the end they came from.
+inline constexpr uint8_t kFinFromLow = 0x04;
+inline constexpr uint8_t kFinFromHigh = 0x08;
+inline constexpr uint8_t kFins = kFinFromLow | kFinFromHigh;
+}  // namespace flow_bit
+
 struct FlowData {
   uint32_t generation = 0;  ///< counts the flows that had this index
   uint32_t slot = kNone;    ///< the vif slot; the VM may still be on its way there

@@ -226,7 +226,7 @@ bool Worker::stopped() const noexcept {
 std::vector<Worker::FlowLine> Worker::list_flows(size_t most) const {
   std::vector<FlowLine> lines;
   for (FlowIndex flow = 0; flow < table_->capacity() && lines.size() < most; ++flow) {
-    if (!table_->contains(flow)) continue;
+    if (!table_->contains(flow) || is_passing(flow)) continue;
     const FlowData& d = flows_[flow];
     const bool has_vm = slots_.is_live(d.slot);
     lines.push_back({table_->key(flow), table_->value(flow).state, d,

@@ -144,6 +144,7 @@ class Worker {
               bool handed_over);
   void refuse(rte_mbuf* frame, const ParsedPacket& syn, Side side, const policies::Verdict& verdict,
               DropReason why);
+  void remember_passing(const ParsedPacket& syn);
   FlowIndex new_flow(const ParsedPacket& syn, Side side, const policies::Verdict& verdict);
   void table_full(rte_mbuf* frame, const ParsedPacket& syn, Side side, const policies::Verdict& verdict);
   bool ask_spawner(FlowIndex flow, spawner::AdmissionTicket ticket);
@@ -153,6 +154,7 @@ class Worker {
 
   // worker_act.cc: frames of known flows, from the ports
   void act(FlowIndex flow, rte_mbuf* frame, const ParsedPacket& packet, Side side, bool handed_over);
+  void pass(FlowIndex flow, rte_mbuf* frame, const ParsedPacket& packet, Side side, bool handed_over);
   void act_closing(FlowIndex flow, rte_mbuf* frame, const ParsedPacket& packet, Side side, bool handed_over);
   static bool speaks_to_vm(const FlowData& flow, Side side);
   void hold(FlowIndex flow, rte_mbuf* frame, Side side);
@@ -204,6 +206,7 @@ class Worker {
 
   FlowState state(FlowIndex flow) const { return table_->value(flow).state; }
   FlowData& data(FlowIndex flow) { return flows_[flow]; }
+  bool is_passing(FlowIndex flow) const { return (table_->value(flow).flags & flow_bit::kPassing) != 0; }
   void set_state(FlowIndex flow, FlowState state) { table_->set_state(flow, state, now_ns_); }
 
   // Constant after construction.

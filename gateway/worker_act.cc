@@ -14,6 +14,7 @@ constexpr uint32_t kBacklogFrames = 256;
 }  // namespace
 
 void Worker::act(FlowIndex flow, rte_mbuf* frame, const ParsedPacket& packet, Side side, bool handed_over) {
+  if (is_passing(flow)) return pass(flow, frame, packet, side, handed_over);
   FlowData& d = data(flow);
   table_->touch(flow, now_ns_);
   d.seen_ns = now_ns_;
@@ -35,6 +36,23 @@ void Worker::act(FlowIndex flow, rte_mbuf* frame, const ParsedPacket& packet, Si
       erase(flow, FlowEnd::kReused);
       return decide(frame, packet, side, handed_over);
   }
+}
+
+/// A flow of the policy's bypass. Its end only makes the entry go sooner, so that a forged one does no harm;
+/// a new connection on the same ports is decided on anew.
+void Worker::pass(FlowIndex flow, rte_mbuf* frame, const ParsedPacket& packet, Side side, bool handed_over) {
+  if (packet.is_pure_syn()) {
+    erase(flow, FlowEnd::kReused);
+    return decide(frame, packet, side, handed_over);
+  }
+  table_->touch(flow, now_ns_);
+  uint8_t& flags = table_->value(flow).flags;
+  if (packet.has_flag(tcp_flag::kRst)) flags |= flow_bit::kFins;
+  if (packet.has_flag(tcp_flag::kFin))
+    flags |= packet.flow.from == FromEnd::kLow ? flow_bit::kFinFromLow : flow_bit::kFinFromHigh;
+  if ((flags & flow_bit::kFins) == flow_bit::kFins && state(flow) != FlowState::kClosing)
+    set_state(flow, FlowState::kClosing);
+  transmit(opposite(side), frame);
 }
 
 /// The entry of a flow that has ended keeps late packets from the other port. A new connection takes its

@@ -31,6 +31,7 @@ void Worker::decide(rte_mbuf* frame, const ParsedPacket& packet, Side side, bool
     case Verdict::Kind::kBypass:
       counters_.syn_bypassed.add();
       if (observer_ != nullptr) observer_->on_syn(packet, verdict, SynFate::kBypassed, {});
+      remember_passing(packet);
       return transmit(opposite(side), frame);
     case Verdict::Kind::kReset:
       send_reset(frame, packet, side);
@@ -43,6 +44,14 @@ void Worker::decide(rte_mbuf* frame, const ParsedPacket& packet, Side side, bool
       counters_.syn_matched.add();
       return summon(frame, packet, side, verdict, handed_over);
   }
+}
+
+/// The flow's further packets find it in one look-up. It takes nobody's place: a packet without an entry
+/// passes as well. The burst's look-ups stay right, but the same SYN may come twice in it.
+void Worker::remember_passing(const ParsedPacket& syn) {
+  if (table_->find(syn.flow.key) != flowtable::kNoFlow) return;
+  table_->insert(syn.flow.key, {.target = kNone, .state = FlowState::kBypass, .flags = flow_bit::kPassing},
+                 now_ns_);
 }
 
 /// A SYN whose service has to be given a VM. Admission comes before anything is allocated.
@@ -106,8 +115,9 @@ Worker::FlowIndex Worker::new_flow(const ParsedPacket& syn, Side side, const Ver
   value.flags = initiator == FromEnd::kHigh ? flowtable::flow_flag::kOpenedByHigh : uint8_t{0};
   FlowIndex flow = table_->insert(syn.flow.key, value, now_ns_);
   if (flow == flowtable::kNoFlow) {
-    // Entries that only keep late packets away give way to a live flow.
-    for (FlowState state : {FlowState::kClosing, FlowState::kRefused}) {
+    // Entries that only keep late packets away give way to a live flow, and so do those that only save a
+    // turn.
+    for (FlowState state : {FlowState::kClosing, FlowState::kRefused, FlowState::kBypass}) {
       const FlowIndex victim = table_->eviction_candidate(syn.flow.key, state);
       if (victim == flowtable::kNoFlow) continue;
       erase(victim, FlowEnd::kReused);

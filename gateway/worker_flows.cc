@@ -37,6 +37,7 @@ void Worker::close(FlowIndex flow, FlowEnd end) {
 }
 
 void Worker::close_now(FlowIndex flow, FlowEnd end) {
+  if (is_passing(flow)) return erase(flow, end);
   if (data(flow).end == FlowEnd::kOpen) data(flow).end = end;
   erase(flow, data(flow).end);
 }
@@ -65,12 +66,18 @@ void Worker::fail(FlowIndex flow, DropReason why) {
 }
 
 void Worker::erase(FlowIndex flow, FlowEnd end) {
+  if (is_passing(flow)) {
+    table_->erase(flow);
+    ++version_;
+    return;
+  }
   FlowData& d = data(flow);
   const FlowKey key = table_->key(flow);
   if (d.end == FlowEnd::kOpen) d.end = end;
   stop_waiting(flow);
   release_held(flow);
   detach(flow);
+  d.slot = kNone;  // a passing flow that takes the index must not seem to be of this flow's VM
   counters_.flows_ended.add();
   if (observer_ != nullptr) observer_->on_end(key, d, d.end);
   table_->erase(flow);
@@ -220,6 +227,10 @@ void Worker::expire_flows() {
   for (size_t i = 0; i < count; ++i) {
     const FlowIndex flow = expired[i];
     if (!table_->contains(flow)) continue;
+    if (is_passing(flow)) {
+      erase(flow, FlowEnd::kIdle);
+      continue;
+    }
     const FlowData& d = data(flow);
     const bool keeps = state(flow) == FlowState::kPending ||
                        (state(flow) == FlowState::kActive && now_ns_ - d.seen_ns < d.idle_timeout_ns) ||
