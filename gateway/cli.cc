@@ -175,11 +175,15 @@ CLI::App* add_ctl(CLI::App& app, Options& o) {
   c->add_flag("--json", o.ctl.json, "Print the answer as JSON");
   c->require_subcommand(1);
   const auto add = [&](const char* name, const char* text) {
-    c->add_subcommand(name, text)->callback([&o, name] { o.ctl.command = name; });
+    return c->add_subcommand(name, text)->callback([&o, name] { o.ctl.command = name; });
   };
   add("status", "Counters, drops by reason, latencies");
   add("vms", "The VMs there are");
   add("flows", "The flows of the workers (the first thousand)");
+  add("console", "The last that a VM wrote to its console")
+      ->add_option("vm", o.ctl.argument, "Its domain id, as `vms` shows it")
+      ->required()
+      ->type_name("DOMID");
   add("reload", "Read the policy file again; running flows keep what they have");
   add("drain", "Make no new VMs; flows that would need one follow on_failure");
   return c;

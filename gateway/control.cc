@@ -1,5 +1,8 @@
 #include "gateway/control.h"
 
+#include <charconv>
+#include <system_error>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
@@ -17,7 +20,8 @@ constexpr size_t kMostFlows = 1000;
 
 }  // namespace
 
-Result<json> Control::handle(const std::string& command) {
+Result<json> Control::handle(const ControlRequest& request) {
+  const std::string& command = request.command;
   const auto as_json = [](const Result<std::string>& text) -> Result<json> {
     if (!text) return text.error();
     return json(*text);
@@ -25,10 +29,12 @@ Result<json> Control::handle(const std::string& command) {
   if (command == "status") return status();
   if (command == "vms") return describe_vms(parts_.spawner.snapshot(), parts_.clock.now_ns());
   if (command == "flows") return flows();
+  if (command == "console") return console(request.argument);
   if (command == "reload") return as_json(reload());
   if (command == "drain") return json(drain());
-  return Error(ErrorCode::kInvalidArgument,
-               fmt::format("unknown command '{}'; known: status, vms, flows, reload, drain", command));
+  return Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("unknown command '{}'; known: status, vms, flows, console, reload, drain", command));
 }
 
 json Control::status() const {
@@ -64,6 +70,17 @@ Result<std::string> Control::reload() {
   spdlog::info("policy {} is in force: {} services, {} rules", parts_.policy_file,
                (*policy)->services().size(), (*policy)->rules().size());
   return fmt::format("{} is in force", parts_.policy_file);
+}
+
+Result<json> Control::console(const std::string& vm) {
+  uint16_t domid = 0;
+  const auto [end, error] = std::from_chars(vm.data(), vm.data() + vm.size(), domid);
+  if (error != std::errc() || end != vm.data() + vm.size())
+    return Error(ErrorCode::kInvalidArgument,
+                 fmt::format("'{}' is no VM: name it by its domain id, as `ctl vms` shows it", vm));
+  const auto text = parts_.spawner.console(DomId(domid));
+  if (!text) return text.error();
+  return json(*text);
 }
 
 std::string Control::drain() {

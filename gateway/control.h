@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "gateway/control_socket.h"
 #include "gateway/crew.h"
 #include "gateway/plan.h"
 #include "spawner/spawner.h"
@@ -30,7 +31,7 @@ class Control {
   explicit Control(const ControlParts& parts) : parts_(parts) {}
 
   /// One command of the control socket.
-  Result<nlohmann::json> handle(const std::string& command);
+  Result<nlohmann::json> handle(const ControlRequest& request);
 
   /// Reads the policy file again and puts it in force; a bad one changes nothing.
   Result<std::string> reload();
@@ -38,6 +39,7 @@ class Control {
  private:
   nlohmann::json status() const;
   nlohmann::json flows();
+  Result<nlohmann::json> console(const std::string& vm);
   std::string drain();
   void put_in_force(Plan plan);
 

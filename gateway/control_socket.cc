@@ -109,19 +109,23 @@ json ControlSocket::answer(const std::string& request) const {
   const json parsed = json::parse(request, nullptr, false);
   if (!parsed.is_object() || !parsed.contains("command") || !parsed["command"].is_string())
     return {{"ok", false}, {"error", "a request is one line of JSON with a command"}};
-  const auto result = handler_(parsed["command"].get<std::string>());
+  const auto argument = parsed.find("argument");
+  const bool has_argument = argument != parsed.end() && argument->is_string();
+  const auto result = handler_({.command = parsed["command"].get<std::string>(),
+                                .argument = has_argument ? argument->get<std::string>() : std::string()});
   if (!result) return {{"ok", false}, {"error", result.error().text()}};
   return {{"ok", true}, {"result", *result}};
 }
 
-Result<json> ask_control_socket(const std::string& path, const std::string& command) {
+Result<json> ask_control_socket(const std::string& path, const ControlRequest& request) {
   const auto address = address_of(path);
   if (!address) return address.error();
   const UniqueFd server = new_socket();
   if (!server || connect_to(server.get(), *address) != 0)
     return Error::from_errno(errno, fmt::format("no gateway answers on {}", path));
   set_patience(server.get(), kClientPatience);
-  if (!send_all(server.get(), json{{"command", command}}.dump() + "\n"))
+  if (!send_all(server.get(),
+                json{{"command", request.command}, {"argument", request.argument}}.dump() + "\n"))
     return Error::from_errno(errno, fmt::format("the gateway on {} does not listen", path));
   const json reply = json::parse(receive_line(server.get(), SIZE_MAX - 1), nullptr, false);
   if (!reply.is_object() || !reply.contains("ok"))

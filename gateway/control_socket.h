@@ -1,9 +1,10 @@
 // The control socket: a unix stream socket on which a client sends one line of JSON and gets one line of JSON
 // back.
 //
-// Request: {"command": "status"}. Answer: {"ok": true, "result": ...} or {"ok": false, "error": "..."}. Only
-// the user the gateway runs as may connect (mode 0600). A request is at most 4 KiB and must come within a
-// second. Threads: one, the control thread. Ownership: the socket file goes with the ControlSocket.
+// Request: {"command": "status"}, with an "argument" where the command takes one. Answer: {"ok": true,
+// "result": ...} or {"ok": false, "error": "..."}. Only the user the gateway runs as may connect (mode 0600).
+// A request is at most 4 KiB and must come within a second. Threads: one, the control thread. Ownership: the
+// socket file goes with the ControlSocket.
 #pragma once
 
 #include <functional>
@@ -17,9 +18,14 @@
 
 namespace synfluid::gateway {
 
+struct ControlRequest {
+  std::string command;
+  std::string argument = {};
+};
+
 class ControlSocket {
  public:
-  using Handler = std::function<Result<nlohmann::json>(const std::string& command)>;
+  using Handler = std::function<Result<nlohmann::json>(const ControlRequest& request)>;
 
   /// A socket file that nobody listens on any more is replaced; one that somebody does is an error.
   static Result<std::unique_ptr<ControlSocket>> listen(const std::string& path, Handler handler);
@@ -43,6 +49,6 @@ class ControlSocket {
 };
 
 /// The client's side: sends a command, returns the result or the gateway's error.
-Result<nlohmann::json> ask_control_socket(const std::string& path, const std::string& command);
+Result<nlohmann::json> ask_control_socket(const std::string& path, const ControlRequest& request);
 
 }  // namespace synfluid::gateway

@@ -79,7 +79,7 @@ void print_for_people(const std::string& command, const json& result) {
 }  // namespace
 
 Status ask_gateway(const CtlConfig& config) {
-  const auto result = ask_control_socket(config.socket, config.command);
+  const auto result = ask_control_socket(config.socket, {config.command, config.argument});
   if (!result) return result.error();
   if (config.json)
     fmt::print("{}\n", result->dump(2));

@@ -11,6 +11,7 @@ namespace synfluid::gateway {
 struct CtlConfig {
   std::string socket = kDefaultControlSocket;
   std::string command;
+  std::string argument = {};
   bool json = false;
 };
 

@@ -166,7 +166,7 @@ Status run_gateway(const RunConfig& config, spawner::Hypervisor& hypervisor) {
   std::unique_ptr<ControlSocket> socket;
   if (!config.control.empty()) {
     auto listening = ControlSocket::listen(
-        config.control, [&control](const std::string& command) { return control.handle(command); });
+        config.control, [&control](const ControlRequest& request) { return control.handle(request); });
     if (!listening) return listening.error();
     socket = std::move(*listening);
   }

@@ -23,6 +23,7 @@ class FaultyVm final : public Vm {
     return inner_->take_link();
   }
   bool link_ready() const override { return inner_->link_ready(); }
+  Result<std::string> console() override { return inner_->console(); }
 
  private:
   const std::unique_ptr<Vm> inner_;

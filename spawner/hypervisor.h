@@ -70,6 +70,9 @@ class Vm {
   virtual std::unique_ptr<backend::GuestLink> take_link() = 0;
   /// True if take_link() has something to give now.
   virtual bool link_ready() const = 0;
+  /// The last of what the guest wrote for people, printable (card_console.h). Read when it is asked for;
+  /// costs nothing otherwise.
+  virtual Result<std::string> console() = 0;
 };
 
 struct VmEvent {

@@ -336,6 +336,13 @@ std::vector<VmInfo> LifeCycle::snapshot() const {
   return list;
 }
 
+Result<std::string> LifeCycle::console(DomId domid) const {
+  const auto found = std::ranges::find_if(vms_, [&](const auto& vm) { return vm.first.domid == domid; });
+  if (found == vms_.end())
+    return Error(ErrorCode::kNotFound, fmt::format("there is no VM with domain id {}", domid.value()));
+  return found->second->vm->console();
+}
+
 /// What nobody else holds any more is destroyed here, in the thread that made it.
 void LifeCycle::drop_unused_sets() {
   std::erase_if(sets_, [](const std::shared_ptr<const ServiceSet>& set) { return set.use_count() == 1; });

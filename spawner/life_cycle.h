@@ -47,6 +47,7 @@ class LifeCycle {
   void shut_down();
 
   std::vector<VmInfo> snapshot() const;
+  Result<std::string> console(DomId domid) const;
   const AtomicSpawnerCounters& counters() const { return counters_; }
 
  private:

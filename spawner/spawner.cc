@@ -172,6 +172,10 @@ std::vector<VmInfo> Spawner::snapshot() {
   return impl_->call([](LifeCycle& life) { return life.snapshot(); });
 }
 
+Result<std::string> Spawner::console(DomId domid) {
+  return impl_->call([&](LifeCycle& life) { return life.console(domid); });
+}
+
 SpawnerCounters Spawner::counters() const noexcept {
   const AtomicSpawnerCounters& now = impl_->life_cycle().counters();
   const auto read = [](const std::atomic<uint64_t>& counter) {

@@ -200,6 +200,8 @@ class Spawner {
   void retire(WorkerId worker);
 
   std::vector<VmInfo> snapshot();
+  /// The last of what the VM with this domain id wrote to its console.
+  Result<std::string> console(DomId domid);
   SpawnerCounters counters() const noexcept;
 
   // Workers.

@@ -24,7 +24,7 @@ class ProcessLink final : public GuestLink {
  public:
   ProcessLink(ProcessLinkConfig config, ProcessDoorbells& doorbells)
       : config_(std::move(config)), doorbells_(doorbells) {
-    const std::span<std::byte> area = config_.area.bytes();
+    const std::span<std::byte> area = config_.area->bytes();
     for (size_t at = 0; at < area.size(); at += abi::kPageBytes) pages_.push_back(area.data() + at);
   }
   ~ProcessLink() override { doorbells_.remove(config_.from_guest.get()); }
@@ -101,7 +101,7 @@ Result<UniqueFd> make_doorbell_fd() {
 }
 
 Result<std::unique_ptr<GuestLink>> make_process_link(ProcessLinkConfig config, ProcessDoorbells& doorbells) {
-  const size_t bytes = config.area.bytes().size();
+  const size_t bytes = config.area->bytes().size();
   if (bytes % abi::kPageBytes != 0 || bytes < abi::shared_pages(1) * abi::kPageBytes)
     return Error(ErrorCode::kInvalidArgument,
                  fmt::format("shared area of {} bytes has no room for a vif", bytes));

@@ -43,8 +43,8 @@ class ProcessDoorbells final : public DoorbellSet {
 Result<UniqueFd> make_doorbell_fd();
 
 struct ProcessLinkConfig {
-  SharedMemory area;  ///< laid out as base/abi/card.h says
-  UniqueFd to_guest;  ///< from make_doorbell_fd(), both; the guest has copies
+  std::shared_ptr<const SharedMemory> area;  ///< laid out as base/abi/card.h says
+  UniqueFd to_guest;                         ///< from make_doorbell_fd(), both; the guest has copies
   UniqueFd from_guest;
   DoorbellToken token = 0;
 };

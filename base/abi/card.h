@@ -79,6 +79,14 @@ struct CardGuest {
   char death_note[128];     ///< why it panicked; zero-terminated
 };
 
+/// What the guest says to people: byte i of all it ever wrote stands at text[i % kConsoleBytes], for as long as
+/// nothing newer does. Written by the guest alone.
+inline constexpr uint32_t kConsoleBytes = 512;
+struct CardConsole {
+  uint32_t written;  ///< bytes so far, modulo 2^32
+  char text[kConsoleBytes];
+};
+
 inline constexpr uint32_t kCardConfigBytes = 3072;
 
 struct Card {
@@ -87,12 +95,14 @@ struct Card {
   alignas(64) CardGuest guest;
   /// Lines "key value\n" of the service's configuration, not terminated.
   alignas(64) char config[kCardConfigBytes];
+  alignas(64) CardConsole console;
 };
 
 static_assert(sizeof(CardFixed) == 80);
 static_assert(offsetof(Card, assignment) == 128);
 static_assert(offsetof(Card, guest) == 192);
 static_assert(offsetof(Card, config) == 384);
+static_assert(offsetof(Card, console) == 3456);
 static_assert(sizeof(Card) <= kPageBytes);
 
 /// Pages of a shared area with so many buffers.

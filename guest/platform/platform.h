@@ -42,10 +42,7 @@ class Platform {
   /// Rings the host's end of the vif.
   virtual void ring_host() = 0;
 
-  /// For people; may go nowhere.
-  virtual void console_write(std::span<const char> text) = 0;
-
-  /// Ends the guest. `note` is on the card already; it may be shown on the console.
+  /// Ends the guest. `note` is on the card already.
   [[noreturn]] virtual void halt(const char* note) = 0;
 
   /// First byte of the shared area, page aligned: shared_pages(card.fixed.buffers) pages, readable and

@@ -1,4 +1,5 @@
 #include "guest/services/guest.h"
+#include "guest/services/text.h"
 
 namespace synfluid::guest {
 namespace {
@@ -25,16 +26,36 @@ uint32_t receive_target(const abi::CardFixed& fixed) {
   return most > fixed.rx_posted ? most : fixed.rx_posted;
 }
 
-Service* make_service(const abi::Card& card, net::Netfront& netfront, net::Arena& arena) {
-  switch (card.fixed.service) {
+Service* make_service(const ServiceParts& parts) {
+  switch (parts.card.fixed.service) {
     case abi::ServiceKind::kResponder:
-      return make_responder(card, netfront, arena);
+      return make_responder(parts);
     case abi::ServiceKind::kPassthrough:
-      return make_passthrough(card, netfront, arena);
+      return make_passthrough(parts);
     case abi::ServiceKind::kFirewall:
-      return make_firewall(card, netfront, arena);
+      return make_firewall(parts);
   }
   return nullptr;
+}
+
+const char* name_of(abi::ServiceKind kind) {
+  switch (kind) {
+    case abi::ServiceKind::kResponder:
+      return "responder";
+    case abi::ServiceKind::kPassthrough:
+      return "passthrough";
+    case abi::ServiceKind::kFirewall:
+      return "firewall";
+  }
+  return "?";
+}
+
+void say_who_runs(abi::Card& card) {
+  char room[kLineBytes];
+  TextWriter line(room);
+  line.text(name_of(card.fixed.service)).text(" in domain ").number(card.fixed.domid);
+  line.text(": ").number(card.fixed.buffers).text(" buffers");
+  Console(card.console).line(line.view());
 }
 
 }  // namespace
@@ -50,8 +71,9 @@ Guest* Guest::make(Platform& platform) {
   net::Arena arena(platform.memory());
   Guest* guest = arena.make<Guest>(platform, receive_target(card.fixed));
   if (guest == nullptr) return refuse(platform, "too little working memory");
-  guest->service_ = make_service(card, guest->netfront_, arena);
+  guest->service_ = make_service({card, guest->netfront_, arena, Console(card.console)});
   if (guest->service_ == nullptr) return refuse(platform, "no such service, or too little memory for it");
+  say_who_runs(card);
   card.guest.phase = abi::GuestPhase::kRunning;
   return guest;
 }

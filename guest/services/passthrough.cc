@@ -26,8 +26,8 @@ class Passthrough final : public Service {
 
 }  // namespace
 
-Service* make_passthrough(const abi::Card&, net::Netfront& netfront, net::Arena& arena) {
-  return arena.make<Passthrough>(netfront);
+Service* make_passthrough(const ServiceParts& parts) {
+  return parts.arena.make<Passthrough>(parts.netfront);
 }
 
 }  // namespace synfluid::guest

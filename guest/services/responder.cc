@@ -5,6 +5,7 @@
 #include "guest/services/http_response.h"
 #include "guest/services/netfront_sink.h"
 #include "guest/services/service.h"
+#include "guest/services/text.h"
 
 namespace synfluid::guest {
 namespace {
@@ -28,15 +29,15 @@ struct Session {
 
 class Responder final : public Service, public net::TcpApplication {
  public:
-  Responder(const abi::Card& card, net::Netfront& netfront, net::Arena& arena, size_t connections,
-            size_t chunks)
-      : card_(card),
-        netfront_(netfront),
-        sink_(netfront),
-        writer_(card),
-        sessions_(arena.reserve<Session>(connections)),
-        engine_(*this, sink_, arena, connections, chunks,
-                {.key = {card.fixed.entropy[0], card.fixed.entropy[1]}}) {}
+  Responder(const ServiceParts& parts, size_t connections, size_t chunks)
+      : card_(parts.card),
+        netfront_(parts.netfront),
+        console_(parts.console),
+        sink_(parts.netfront),
+        writer_(parts.card),
+        sessions_(parts.arena.reserve<Session>(connections)),
+        engine_(*this, sink_, parts.arena, connections, chunks,
+                {.key = {parts.card.fixed.entropy[0], parts.card.fixed.entropy[1]}}) {}
 
   void on_frame(const net::RxFrame& frame, uint64_t now_ns) override {
     now_ns_ = now_ns;
@@ -72,9 +73,11 @@ class Responder final : public Service, public net::TcpApplication {
  private:
   bool handle(const net::RxFrame& frame);
   void answer(net::ConnectionId id, Session& session);
+  void log_request(const HttpRequest& request, const net::Connection& c, uint64_t since_syn_us);
 
   const abi::Card& card_;
   net::Netfront& netfront_;
+  Console console_;
   NetfrontSink sink_;
   ResponseWriter writer_;
   std::span<Session> sessions_;
@@ -118,12 +121,22 @@ void Responder::answer(net::ConnectionId id, Session& session) {
   const uint64_t since_syn_us = (now_ns_ - session.syn_at_ns) / 1000;
   HttpResponse& response = session.response(session.pending++);
   response = writer_.answer(request, session.written, ++session.requests, since_syn_us, c.client, c.server);
+  log_request(request, c, since_syn_us);
   session.body_left = request.body_bytes;
   session.written = response.end();
   session.closing = !request.keep_alive;
   session.parser.reset();
   engine_.write(id, response.end() - response.start);
   if (session.closing) engine_.close(id);
+}
+
+void Responder::log_request(const HttpRequest& request, const net::Connection& c, uint64_t since_syn_us) {
+  char room[kLineBytes];
+  TextWriter line(room);
+  line.endpoint(c.client).text(" asked ").endpoint(c.server).text(", ");
+  line.number(since_syn_us).text(" us after its SYN");
+  if (request.error != 0) line.text(": error ").number(request.error);
+  console_.line(line.view());
 }
 
 void Responder::on_acknowledged(net::ConnectionId id, uint64_t offset) {
@@ -152,19 +165,18 @@ void Responder::read(net::ConnectionId id, uint64_t offset, std::span<std::byte>
 
 }  // namespace
 
-Service* make_responder(const abi::Card& card, net::Netfront& netfront, net::Arena& arena) {
+Service* make_responder(const ServiceParts& parts) {
   // A quarter for what comes out of order, the rest for connections.
   constexpr size_t kMostConnections = 8192;
   constexpr size_t kMostChunks = 256;
   constexpr size_t kPerConnection = net::TcpEngine::bytes_per_connection() + sizeof(Session);
   const size_t own = sizeof(Responder) + 256;
-  if (arena.left() < own + 8 * (sizeof(net::HeldChunk) + kPerConnection)) return nullptr;
-  const size_t left = arena.left() - own;
+  if (parts.arena.left() < own + 8 * (sizeof(net::HeldChunk) + kPerConnection)) return nullptr;
+  const size_t left = parts.arena.left() - own;
   const size_t chunks = left / 4 / sizeof(net::HeldChunk);
   const size_t connections = left * 3 / 4 / kPerConnection;
-  return arena.make<Responder>(card, netfront, arena,
-                               connections < kMostConnections ? connections : kMostConnections,
-                               chunks < kMostChunks ? chunks : kMostChunks);
+  return parts.arena.make<Responder>(parts, connections < kMostConnections ? connections : kMostConnections,
+                                     chunks < kMostChunks ? chunks : kMostChunks);
 }
 
 }  // namespace synfluid::guest

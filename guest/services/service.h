@@ -8,6 +8,7 @@
 #include "base/abi/card.h"
 #include "guest/net/arena.h"
 #include "guest/net/netfront.h"
+#include "guest/services/console.h"
 
 namespace synfluid::guest {
 
@@ -30,9 +31,17 @@ class Service {
   ~Service() = default;
 };
 
+/// What the guest gives its service.
+struct ServiceParts {
+  const abi::Card& card;
+  net::Netfront& netfront;
+  net::Arena& arena;
+  Console console;
+};
+
 /// Each takes the whole arena for its tables; nullptr if it is too small.
-Service* make_responder(const abi::Card& card, net::Netfront& netfront, net::Arena& arena);
-Service* make_passthrough(const abi::Card& card, net::Netfront& netfront, net::Arena& arena);
-Service* make_firewall(const abi::Card& card, net::Netfront& netfront, net::Arena& arena);
+Service* make_responder(const ServiceParts& parts);
+Service* make_passthrough(const ServiceParts& parts);
+Service* make_firewall(const ServiceParts& parts);
 
 }  // namespace synfluid::guest

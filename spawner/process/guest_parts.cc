@@ -22,7 +22,8 @@ Result<GuestParts> make_parts(const ProcessImage& image) {
   if (!from_guest) return from_guest.error();
   UniqueFd gate(::fcntl(to_guest->get(), F_DUPFD_CLOEXEC, 0));
   if (!gate) return Error::from_errno(errno, "a doorbell for a guest process");
-  return GuestParts{std::move(*area), std::move(*to_guest), std::move(*from_guest), std::move(gate)};
+  return GuestParts{std::make_shared<backend::SharedMemory>(std::move(*area)), std::move(*to_guest),
+                    std::move(*from_guest), std::move(gate)};
 }
 
 Status lay_out(const backend::SharedMemory& area, const ProcessImage& image, VmId id) {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 
 #include "backend/process/shared_memory.h"
 #include "base/unique_fd.h"
@@ -15,13 +16,13 @@ namespace synfluid::spawner {
 
 /// What host and guest share.
 struct GuestParts {
-  backend::SharedMemory area;
+  std::shared_ptr<backend::SharedMemory> area;  ///< the link's and the Vm's
   UniqueFd to_guest;
   UniqueFd from_guest;
   UniqueFd gate;  ///< to_guest once more, for start(): by then the link may have the other
 
   std::array<int, guest::process::kZygoteFds> shared_fds() const {
-    return {area.fd(), to_guest.get(), from_guest.get()};
+    return {area->fd(), to_guest.get(), from_guest.get()};
   }
 };
 

@@ -15,6 +15,7 @@
 
 #include "backend/process/process_link.h"
 #include "guest/images.h"
+#include "spawner/card_console.h"
 #include "spawner/process/domain_ids.h"
 #include "spawner/process/guest_parts.h"
 #include "spawner/process/process_image.h"
@@ -148,7 +149,7 @@ class ProcessVm final : public Vm {
   std::unique_ptr<backend::GuestLink> take_link() override {
     if (!link_ready()) return nullptr;
     Result<std::unique_ptr<backend::GuestLink>> link =
-        backend::make_process_link({.area = std::move(parts_.area),
+        backend::make_process_link({.area = parts_.area,
                                     .to_guest = std::move(parts_.to_guest),
                                     .from_guest = std::move(parts_.from_guest),
                                     .token = doorbell_},
@@ -157,6 +158,7 @@ class ProcessVm final : public Vm {
   }
 
   bool link_ready() const override { return static_cast<bool>(parts_.from_guest); }
+  Result<std::string> console() override { return read_card_console(parts_.area->bytes()); }
 
  private:
   ProcessHypervisor& hypervisor_;
@@ -164,7 +166,7 @@ class ProcessVm final : public Vm {
   const VmId id_;
   WorkerId worker_;
   backend::DoorbellToken doorbell_;
-  GuestParts parts_;  // the link's, once it is taken
+  GuestParts parts_;  // all but the area is the link's, once it is taken
 };
 
 Result<std::unique_ptr<ProcessHypervisor>> ProcessHypervisor::make(const ProcessHypervisorConfig& config) {
@@ -221,13 +223,13 @@ Result<std::unique_ptr<Vm>> ProcessHypervisor::create(const PreparedImage& prepa
   if (!domid) return Error(ErrorCode::kExhausted, "all domain ids are taken");
   const VmId id{*domid, config.generation};
   const uint64_t cookie = next_cookie_++;
-  Status asked = lay_out(parts->area, image, id);
+  Status asked = lay_out(*parts->area, image, id);
   if (asked) asked = ask_zygote(request_for(image, id, cookie), parts->shared_fds());
   if (!asked) {
     domids_.give_back(*domid);
     return asked.error();
   }
-  parts->area.close_fd();
+  parts->area->close_fd();
   guests_.emplace(cookie, Guest{.id = id, .cost_bytes = image.cost_bytes(), .pid = 0, .pidfd = {}});
   committed_ += image.cost_bytes();
   return std::unique_ptr<Vm>(std::make_unique<ProcessVm>(*this, cookie, id, config, std::move(*parts)));

@@ -10,6 +10,8 @@
 
 #include "base/abi/card.h"
 #include "base/clock.h"
+#include "spawner/card_console.h"
+#include "spawner/xen/card_reader.h"
 
 namespace synfluid::spawner::xen {
 
@@ -86,14 +88,13 @@ void DomainWatch::report(const toolstack::DomainInfo& info, Watched& watched) {
 
 std::string DomainWatch::last_words(DomId domid, uint64_t card_frame) {
   if (card_frame == 0) return {};
-  const auto page = xen_.map_frames(domid, std::span(&card_frame, 1));
-  if (!page) return {};
+  const auto card = read_card(xen_, domid, card_frame);
+  if (!card) return {};
   char note[sizeof(abi::CardGuest::death_note)];
-  std::memcpy(note, *page + offsetof(abi::Card, guest) + offsetof(abi::CardGuest, death_note), sizeof(note));
-  xen_.unmap_frames(*page, 1);
-  std::string words(note, ::strnlen(note, sizeof(note)));
-  std::replace_if(
-      words.begin(), words.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  std::memcpy(note, card->data() + offsetof(abi::Card, guest) + offsetof(abi::CardGuest, death_note),
+              sizeof(note));
+  std::string words = printable({note, ::strnlen(note, sizeof(note))});
+  std::ranges::replace(words, '\n', ' ');
   return words;
 }
 

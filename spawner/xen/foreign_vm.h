@@ -13,6 +13,7 @@
 
 #include "backend/xen/xen_link.h"
 #include "backend/xen/xenbus_backend.h"
+#include "spawner/card_console.h"
 #include "spawner/control_store.h"
 #include "spawner/hypervisor.h"
 #include "spawner/xen/foreign_domain.h"
@@ -67,6 +68,11 @@ class ForeignVm final : public Vm, private backend::xen::XenbusDevice {
 
   /// The watch fired.
   std::optional<VmEvent> front_changed();
+  /// What it wrote since its channel last rang is taken as well.
+  Result<std::string> console() override {
+    read_console();
+    return printable(console_->tail());
+  }
   void read_console() { console_->read(); }
   std::string last_words() const { return last_line(console_->tail()); }
 

@@ -21,7 +21,7 @@
 
 namespace synfluid::spawner::xen {
 
-inline constexpr size_t kTailBytes = 2048;
+inline constexpr size_t kTailBytes = 16 << 10;
 
 /// Takes what the guest wrote to the ring in `page` and makes room. Returns it; an impossible index yields
 /// nothing.

@@ -15,8 +15,10 @@
 #include "backend/xen/xen_link.h"
 #include "base/unique_fd.h"
 #include "guest/images.h"
+#include "spawner/card_console.h"
 #include "spawner/shared_area.h"
 #include "spawner/toolstack/domain_builder.h"
+#include "spawner/xen/card_reader.h"
 #include "spawner/xen/domain_watch.h"
 #include "spawner/xen/doorbell_ids.h"
 #include "spawner/xen/entropy.h"
@@ -87,6 +89,11 @@ class XenVm final : public Vm {
   }
   std::unique_ptr<backend::GuestLink> take_link() override { return std::move(link_); }
   bool link_ready() const override { return link_ != nullptr; }
+  Result<std::string> console() override {
+    const auto card = xen::read_card(xen_, id_.domid, built_.card_frame);
+    if (!card) return card.error().within("console");
+    return read_card_console(*card);
+  }
 
  private:
   // The link goes before the domain: Xen keeps a domain whose pages are mapped. The id is free when its
@@ -115,6 +122,7 @@ class WatchedForeignVm final : public Vm {
   }
   std::unique_ptr<backend::GuestLink> take_link() override { return vm_->take_link(); }
   bool link_ready() const override { return vm_->link_ready(); }
+  Result<std::string> console() override { return vm_->console(); }
 
  private:
   std::unique_ptr<Vm> vm_;

@@ -107,6 +107,18 @@ scenario_a_killed_gateway_leaves_nothing_after_its_restart() {
   portal 1 | field domain | grep -q . || fail "no page after the restart"
 }
 
+scenario_what_a_vm_says_can_be_read() {
+  start_gateway
+  in_client timeout 60 bash -c "exec 3<>/dev/tcp/$PORTAL4/80; sleep 60" &
+  within 20 some_vm || fail "no VM for the open connection"
+  local domid
+  domid=$(ctl vms | awk 'NR == 2 { print $1 }')
+  ctl console "$domid" >"$WORK/console" || fail "ctl console failed"
+  grep -q "^responder in domain $domid: " "$WORK/console" || fail "the console has: $(cat "$WORK/console")"
+  ! ctl console 7 2>"$WORK/console.err" || fail "a VM that is not there has a console"
+  grep -q "no VM with domain id 7" "$WORK/console.err" || fail "no clear word: $(cat "$WORK/console.err")"
+}
+
 scenario_after_idle_time_everything_is_given_back() {
   start_gateway
   local before

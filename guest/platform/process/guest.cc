@@ -55,7 +55,6 @@ class ProcessPlatform final : public Platform {
     system_call(__NR_write, kDoorbellOut, &one, sizeof(one));
   }
 
-  void console_write(std::span<const char>) override {}
   [[noreturn]] void halt(const char*) override { exit_group(kExitHalted); }
   std::byte* shared_area() override { return area_; }
   std::span<std::byte> memory() override { return memory_; }

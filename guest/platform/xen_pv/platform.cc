@@ -60,8 +60,6 @@ class XenPvPlatform final : public Platform {
 
   void ring_host() override { send_event(port_); }
 
-  /// A guest of ours has no console ring; what it has to say in the end is on its card.
-  void console_write(std::span<const char>) override {}
 
   [[noreturn]] void halt(const char*) override { shut_down(SHUTDOWN_crash); }
 

@@ -2,6 +2,7 @@
 
 #include "guest/net/checksum.h"
 #include "guest/services/config.h"
+#include "guest/services/text.h"
 
 namespace synfluid::guest {
 namespace {
@@ -27,9 +28,12 @@ bool is_pure_syn(const net::Segment& segment) {
 
 }  // namespace
 
-Firewall::Firewall(const abi::Card& card, net::Netfront& netfront, net::Arena& arena)
-    : netfront_(netfront), sink_(netfront), rules_(card, arena) {
-  ConfigReader config(card);
+Firewall::Firewall(const ServiceParts& parts)
+    : netfront_(parts.netfront),
+      console_(parts.console),
+      sink_(parts.netfront),
+      rules_(parts.card, parts.arena) {
+  ConfigReader config(parts.card);
   for (ConfigLine line; config.next(line);) {
     if (line.key == "undecided" && line.value == "pass") undecided_ = FlowState::kPassed;
     if (line.key == "unknown_flows" && line.value == "pass") unknown_ = Verdict::kForward;
@@ -224,6 +228,7 @@ Firewall::Verdict Firewall::inspect(FirewallFlow& flow, const Input& in, std::sp
     verdict = undecided_ == FlowState::kPassed ? SniffVerdict::kPass : SniffVerdict::kBlock;
   if (verdict == SniffVerdict::kBlock) {
     ++counters_.flows_blocked;
+    log_block(flow);
     decide(flow, FlowState::kBlocked);
     reset_client(in);
     reset_server(flow, in);
@@ -232,6 +237,13 @@ Firewall::Verdict Firewall::inspect(FirewallFlow& flow, const Input& in, std::sp
   heads_->append(flow.head, fresh.first(used));
   if (verdict == SniffVerdict::kPass) decide(flow, FlowState::kPassed);
   return Verdict::kForward;
+}
+
+void Firewall::log_block(const FirewallFlow& flow) {
+  char room[kLineBytes];
+  TextWriter line(room);
+  line.text("blocked ").endpoint(flow.client).text(" to ").endpoint(flow.server);
+  console_.line(line.view());
 }
 
 /// Whoever still talks has not got its RST.
@@ -277,10 +289,11 @@ void Firewall::send_reset(const net::LinkHeader& link, const net::Endpoint& from
   sink_.send(page, static_cast<uint32_t>(tcp - page) + net::kTcpHeaderBytes);
 }
 
-Service* make_firewall(const abi::Card& card, net::Netfront& netfront, net::Arena& arena) {
-  Firewall* firewall = arena.make<Firewall>(card, netfront, arena);
+Service* make_firewall(const ServiceParts& parts) {
+  Firewall* firewall = parts.arena.make<Firewall>(parts);
   if (firewall == nullptr) return nullptr;
-  return firewall->take_tables(arena, {card.fixed.entropy[2], card.fixed.entropy[3]}) ? firewall : nullptr;
+  const net::HashKey key = {parts.card.fixed.entropy[2], parts.card.fixed.entropy[3]};
+  return firewall->take_tables(parts.arena, key) ? firewall : nullptr;
 }
 
 }  // namespace synfluid::guest

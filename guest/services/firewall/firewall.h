@@ -27,7 +27,7 @@ inline constexpr uint32_t kMaxSniffedBytes = 4096;
 
 class Firewall final : public Service {
  public:
-  Firewall(const abi::Card& card, net::Netfront& netfront, net::Arena& arena);
+  explicit Firewall(const ServiceParts& parts);
 
   void on_frame(const net::RxFrame& frame, uint64_t now_ns) override;
   void on_buffers(uint64_t) override {}
@@ -62,6 +62,7 @@ class Firewall final : public Service {
   Verdict inspect(FirewallFlow& flow, const Input& in, std::span<const std::byte> fresh);
   void on_blocked(FirewallFlow& flow, FirewallFlows::Sender sender, const Input& in);
   void decide(FirewallFlow& flow, FlowState state);
+  void log_block(const FirewallFlow& flow);
   void start_over(FirewallFlow& flow, uint32_t head_seq);
   void note_end(FirewallFlow& flow, FirewallFlows::Sender sender, const net::Segment& segment);
   SniffVerdict sniff(FirewallFlow& flow, std::span<const std::byte> bytes, size_t& used);
@@ -73,6 +74,7 @@ class Firewall final : public Service {
   std::span<const std::byte> in_one_piece(const net::RxFrame& frame);
 
   net::Netfront& netfront_;
+  Console console_;
   NetfrontSink sink_;
   HostRules rules_;
   FlowState undecided_ = FlowState::kBlocked;

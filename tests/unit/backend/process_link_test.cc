@@ -42,7 +42,7 @@ struct Guest {
     UniqueFd from_guest = make_doorbell_fd().value();
     wait_fd = UniqueFd(dup(to_guest.get()));
     ring_fd = UniqueFd(dup(from_guest.get()));
-    link = make_process_link({.area = std::move(area),
+    link = make_process_link({.area = std::make_shared<SharedMemory>(std::move(area)),
                               .to_guest = std::move(to_guest),
                               .from_guest = std::move(from_guest),
                               .token = token},
@@ -156,11 +156,12 @@ TEST_F(ProcessLinkTest, TheMemoryCannotBeCutShortByAnybody) {
 TEST_F(ProcessLinkTest, AnAreaWithoutRoomForAVifIsRefusedAndNothingIsLeft) {
   const int before = open_descriptors();
   for (const size_t bytes : {size_t{4096}, size_t{3 * 4096}}) {
-    const auto link = make_process_link({.area = SharedMemory::create("guest", bytes).value(),
-                                         .to_guest = make_doorbell_fd().value(),
-                                         .from_guest = make_doorbell_fd().value(),
-                                         .token = 1},
-                                        *doorbells);
+    const auto link = make_process_link(
+        {.area = std::make_shared<SharedMemory>(SharedMemory::create("guest", bytes).value()),
+         .to_guest = make_doorbell_fd().value(),
+         .from_guest = make_doorbell_fd().value(),
+         .token = 1},
+        *doorbells);
     ASSERT_FALSE(link);
     EXPECT_EQ(link.error().code(), ErrorCode::kInvalidArgument);
   }
@@ -169,11 +170,12 @@ TEST_F(ProcessLinkTest, AnAreaWithoutRoomForAVifIsRefusedAndNothingIsLeft) {
 
 TEST_F(ProcessLinkTest, ADoorbellThatIsNoDescriptorIsAnErrorAndNothingIsLeft) {
   const int before = open_descriptors();
-  const auto link = make_process_link({.area = SharedMemory::create("guest", kAreaBytes).value(),
-                                       .to_guest = make_doorbell_fd().value(),
-                                       .from_guest = UniqueFd(),
-                                       .token = 1},
-                                      *doorbells);
+  const auto link = make_process_link(
+      {.area = std::make_shared<SharedMemory>(SharedMemory::create("guest", kAreaBytes).value()),
+       .to_guest = make_doorbell_fd().value(),
+       .from_guest = UniqueFd(),
+       .token = 1},
+      *doorbells);
   EXPECT_FALSE(link);
   EXPECT_EQ(open_descriptors(), before);
 }

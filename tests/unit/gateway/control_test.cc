@@ -16,9 +16,9 @@ namespace {
 
 using nlohmann::json;
 
-Result<json> echo(const std::string& command) {
-  if (command == "bad") return Error(ErrorCode::kInvalidArgument, "no such thing");
-  return json{{"you said", command}};
+Result<json> echo(const ControlRequest& request) {
+  if (request.command == "bad") return Error(ErrorCode::kInvalidArgument, "no such thing");
+  return json{{"you said", request.command}, {"about", request.argument}};
 }
 
 /// Serves one client while `client` speaks.
@@ -48,16 +48,28 @@ TEST(ControlSocket, AnswersACommand) {
   const TemporaryFile file(".sock");
   auto server = ControlSocket::listen(file.path(), echo);
   ASSERT_TRUE(server) << server.error().text();
-  const auto answer = with_server(**server, [&] { return ask_control_socket(file.path(), "status"); });
+  const auto answer = with_server(**server, [&] { return ask_control_socket(file.path(), {"status"}); });
   ASSERT_TRUE(answer) << answer.error().text();
   EXPECT_EQ((*answer)["you said"], "status");
+  EXPECT_EQ((*answer)["about"], "");
+}
+
+TEST(ControlSocket, PassesOnWhatACommandIsAbout) {
+  const TemporaryFile file(".sock");
+  auto server = ControlSocket::listen(file.path(), echo);
+  ASSERT_TRUE(server) << server.error().text();
+  const auto answer = with_server(**server, [&] {
+    return ask_control_socket(file.path(), {"console", "32751"});
+  });
+  ASSERT_TRUE(answer) << answer.error().text();
+  EXPECT_EQ((*answer)["about"], "32751");
 }
 
 TEST(ControlSocket, PassesOnTheHandlersError) {
   const TemporaryFile file(".sock");
   auto server = ControlSocket::listen(file.path(), echo);
   ASSERT_TRUE(server);
-  const auto answer = with_server(**server, [&] { return ask_control_socket(file.path(), "bad"); });
+  const auto answer = with_server(**server, [&] { return ask_control_socket(file.path(), {"bad"}); });
   ASSERT_FALSE(answer);
   EXPECT_EQ(answer.error().text(), "no such thing");
 }
@@ -92,7 +104,7 @@ TEST(ControlSocket, LeavesAFileThatIsNoSocketAlone) {
 }
 
 TEST(ControlSocket, SaysThatNobodyAnswers) {
-  const auto answer = ask_control_socket("/nonexistent/synfluid.sock", "status");
+  const auto answer = ask_control_socket("/nonexistent/synfluid.sock", {"status"});
   ASSERT_FALSE(answer);
   EXPECT_NE(answer.error().text().find("no gateway answers on /nonexistent/synfluid.sock"),
             std::string::npos);

@@ -31,6 +31,11 @@ TEST(Responder, AnswersAGetInOneRoundTripAfterTheHandshake) {
   EXPECT_NE(answer.payload.find("\nflow: 10.0.0.1:40000 > 198.51.100.1:80\n"), std::string::npos);
   EXPECT_NE(answer.payload.find("\nsince_syn_us: 1000\n"), std::string::npos) << answer.payload;
   EXPECT_NE(answer.payload.find("\nwelcome to the garden\n"), std::string::npos) << answer.payload;
+  const std::string console(rig.console().text, rig.console().written);
+  EXPECT_EQ(console.find("responder in domain 32751: "), 0u) << console;
+  EXPECT_NE(console.find("\n10.0.0.1:40000 asked 198.51.100.1:80, 1000 us after its SYN\n"),
+            std::string::npos)
+      << console;
 }
 
 }  // namespace

@@ -156,7 +156,6 @@ class RigPlatform final : public Platform {
   uint64_t started_ns() override { return 0; }
   void wait(uint64_t) override {}
   void ring_host() override { ++rings_; }
-  void console_write(std::span<const char>) override {}
   [[noreturn]] void halt(const char* note) override { throw std::runtime_error(note); }
   std::byte* shared_area() override { return host_.area(); }
   std::span<std::byte> memory() override { return {lines_[0].bytes, bytes_}; }
@@ -187,6 +186,7 @@ class Rig {
   RigPlatform& platform() { return platform_; }
   Guest& guest() { return *guest_; }
   abi::CardGuest& report() { return host_.card().guest; }
+  const abi::CardConsole& console() { return host_.card().console; }
 
   /// Lets the guest work until it would sleep, and takes what it sent.
   std::vector<Frame> run() {

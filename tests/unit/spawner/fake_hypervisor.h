@@ -43,6 +43,7 @@ struct FakeGuest {
   bool taken = false;
   WorkerId worker;
   backend::DoorbellToken doorbell = 0;
+  std::string console;
 
   /// Frames that the host has made visible to the guest.
   uint32_t frames_received() { return memory.rx().indices.rsp_prod; }
@@ -149,6 +150,7 @@ class FakeHypervisor final : public Hypervisor {
                                                           guest_->link);
     }
     bool link_ready() const override { return guest_->wired && !guest_->taken; }
+    Result<std::string> console() override { return guest_->console; }
 
    private:
     FakeHypervisor& hypervisor_;

@@ -283,6 +283,18 @@ TEST_F(SpawnerTest, ABrokenImageNamesItsServiceAndLeavesNoOtherPrepared) {
   EXPECT_EQ(fake_.images, before);
 }
 
+TEST_F(SpawnerTest, AVmsConsoleIsReadByItsDomainId) {
+  const SpawnReply reply = serve(0, kPerFlow);
+  guest(reply.vm).console = "hello\n";
+  const auto text = spawner_->console(reply.vm.domid);
+  ASSERT_TRUE(text) << text.error().text();
+  EXPECT_EQ(*text, "hello\n");
+  const auto none = spawner_->console(DomId(7));
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code(), ErrorCode::kNotFound);
+  EXPECT_THAT(none.error().text(), HasSubstr("no VM with domain id 7"));
+}
+
 TEST_F(SpawnerTest, TheSnapshotSaysWhoseAVmIs) {
   const SpawnReply reply = serve(1, kPerSubscriber, 7);
   const auto list = spawner_->snapshot();
