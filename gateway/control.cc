@@ -41,6 +41,8 @@ json Control::status() const {
   std::vector<const Worker*> workers;
   for (size_t w = 0; w < parts_.crew.size(); ++w) workers.push_back(&parts_.crew.worker(w));
   json status = status_of_all(workers, parts_.spawner.counters());
+  for (Side side : {Side::kAccess, Side::kCore})
+    status["ports"][name_of(side)]["lost"] = to_json(parts_.ports.losses(side));
   status["draining"] = !parts_.plans.get().admits_new_vms;
   return status;
 }

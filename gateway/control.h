@@ -13,6 +13,7 @@
 #include "gateway/control_socket.h"
 #include "gateway/crew.h"
 #include "gateway/plan.h"
+#include "gateway/ports.h"
 #include "spawner/spawner.h"
 
 namespace synfluid::gateway {
@@ -23,6 +24,7 @@ struct ControlParts {
   Crew& crew;
   spawner::Spawner& spawner;
   spawner::Admission& admission;
+  Ports& ports;
   const Clock& clock;
 };
 

@@ -16,6 +16,8 @@ constexpr int kSpins = 64;
 /// Ports without interrupts are looked at again after so long, at first and in the end.
 constexpr int64_t kShortSleepNs = 50 * kNsPerUs;
 constexpr int64_t kLongSleepNs = 1 * kNsPerMs;
+/// Where every frame ends the sleep only timers are left, which are looked at no more often than this.
+constexpr int64_t kCalledSleepNs = 5 * kNsPerMs;
 /// A stop waits so long for the spawner's last answers; what is still missing then goes with the spawner.
 constexpr int64_t kStopNs = 10 * kNsPerSecond;
 
@@ -50,14 +52,16 @@ int Crew::run(void* argument) {
   Post& post = *static_cast<Post*>(argument);
   Worker& worker = *post.worker;
   int idle = 0;
-  int64_t nap_ns = kShortSleepNs;
+  const int64_t first_ns = worker.is_called() ? kCalledSleepNs : kShortSleepNs;
+  const int64_t longest_ns = worker.is_called() ? kCalledSleepNs : kLongSleepNs;
+  int64_t nap_ns = first_ns;
   while (!post.stop.load(std::memory_order_relaxed)) {
     if (worker.turn() > 0) {
       idle = 0;
-      nap_ns = kShortSleepNs;
+      nap_ns = first_ns;
     } else if (++idle > kSpins) {
       worker.sleep(nap_ns);
-      nap_ns = std::min(2 * nap_ns, kLongSleepNs);
+      nap_ns = std::min(2 * nap_ns, longest_ns);
     }
     if (const auto* question = post.question.load(std::memory_order_acquire); question != nullptr) {
       (*question)(worker);

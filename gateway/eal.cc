@@ -147,7 +147,7 @@ Eal::~Eal() {
 
 Result<MbufPool> make_pool(const PoolConfig& config) {
   const uint32_t room = std::min<uint32_t>(config.frame_bytes + RTE_PKTMBUF_HEADROOM, UINT16_MAX);
-  rte_mempool* pool = rte_pktmbuf_pool_create(config.name.c_str(), config.frames, 0, 0,
+  rte_mempool* pool = rte_pktmbuf_pool_create(config.name.c_str(), config.frames, config.lcore_cache, 0,
                                               static_cast<uint16_t>(room), SOCKET_ID_ANY);
   if (pool == nullptr)
     return Error::from_errno(

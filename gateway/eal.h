@@ -50,6 +50,7 @@ struct PoolConfig {
   std::string name;
   uint32_t frames = 8192;
   uint32_t frame_bytes = 2048;  ///< the longest frame
+  uint32_t lcore_cache = 0;  ///< frames that each lcore may keep for itself, to leave the shared ring alone
 };
 
 struct PoolDeleter {

@@ -1,10 +1,10 @@
 // The waist between a worker and the wire: receive a burst, send a burst, on two sides.
 //
-// Implementations: DpdkPort (gateway/ports.h), RingPort (gateway/ring_port.h: a worker without a queue of its
-// own), PcapIo (gateway/pcap_io.h: a capture file), and the fakes of tests/sim. Threads: one worker each, all
-// calls from its thread. Ownership: rx_burst hands its mbufs to the caller; tx_burst takes those it accepts,
-// and the rest stays the caller's. No call waits. Frames are single-segment mbufs with the Ethernet header
-// first and without the frame check sequence.
+// Implementations: PortPair (gateway/port_device.h: DPDK devices and packet sockets), Spread
+// (gateway/spread.h: workers without a queue of their own), ReplayIo (gateway/replay_io.h: a capture file),
+// and the fakes of tests/sim. Threads: one worker each, all calls from its thread. Ownership: rx_burst hands
+// its mbufs to the caller; tx_burst takes those it accepts, and the rest stays the caller's. No call waits.
+// Frames are single-segment mbufs with the Ethernet header first and without the frame check sequence.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +40,8 @@ class PacketIo {
   virtual size_t rx_burst(Side side, std::span<rte_mbuf*> out) noexcept = 0;
   /// Sends the front of `frames` out of `side` and returns how many it took.
   virtual size_t tx_burst(Side side, std::span<rte_mbuf*> frames) noexcept = 0;
+  /// For epoll, edge-triggered: readable when frames have come in. -1: the side has to be polled.
+  virtual int wake_fd(Side) const noexcept { return -1; }
 };
 
 /// The bytes of a single-segment frame.

@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <filesystem>
 
 #include <fmt/format.h>
+#include <net/if.h>
 #include <rte_ethdev.h>
 
+#include "gateway/packet_socket.h"
 #include "gateway/partial_checksum.h"
 
 namespace synfluid::gateway {
@@ -28,9 +29,7 @@ constexpr std::array<uint8_t, 52> kSymmetricKey = [] {
 constexpr uint64_t kRssFields = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP;
 
 bool is_interface(const std::string& name) {
-  std::error_code ignored;
-  return !name.empty() && name.find('/') == std::string::npos &&
-         std::filesystem::exists(std::filesystem::path("/sys/class/net") / name, ignored);
+  return !name.empty() && if_nametoindex(name.c_str()) != 0;
 }
 
 /// "03:00.0" or "0000:03:00.0".
@@ -41,30 +40,26 @@ bool looks_like_pci(const std::string& text) {
   return std::ranges::all_of(text, [](unsigned char c) { return std::isxdigit(c) || c == ':' || c == '.'; });
 }
 
-class DpdkPort final : public PacketIo {
+class DpdkQueue final : public PortDevice {
  public:
-  struct Device {
-    uint16_t port;
-    bool completes_checksums;
-  };
-  DpdkPort(Device access, Device core, uint16_t queue) : devices_{access, core}, queue_(queue) {}
+  DpdkQueue(uint16_t port, uint16_t queue, bool completes_checksums)
+      : port_(port), queue_(queue), completes_checksums_(completes_checksums) {}
 
-  size_t rx_burst(Side side, std::span<rte_mbuf*> out) noexcept override {
-    const Device& device = devices_[index_of(side)];
-    const uint16_t got = rte_eth_rx_burst(device.port, queue_, out.data(), static_cast<uint16_t>(out.size()));
-    if (device.completes_checksums)
+  size_t rx_burst(std::span<rte_mbuf*> out) noexcept override {
+    const uint16_t got = rte_eth_rx_burst(port_, queue_, out.data(), static_cast<uint16_t>(out.size()));
+    if (completes_checksums_)
       for (rte_mbuf* frame : out.first(got))
         if (frame->nb_segs == 1) complete_partial_checksum(bytes_of(frame));
     return got;
   }
-  size_t tx_burst(Side side, std::span<rte_mbuf*> frames) noexcept override {
-    return rte_eth_tx_burst(devices_[index_of(side)].port, queue_, frames.data(),
-                            static_cast<uint16_t>(frames.size()));
+  size_t tx_burst(std::span<rte_mbuf*> frames) noexcept override {
+    return rte_eth_tx_burst(port_, queue_, frames.data(), static_cast<uint16_t>(frames.size()));
   }
 
  private:
-  const std::array<Device, kSides> devices_;
+  const uint16_t port_;
   const uint16_t queue_;
+  const bool completes_checksums_;
 };
 
 struct Opened {
@@ -120,7 +115,7 @@ Result<Opened> open_device(const PortName& name, uint16_t wanted_queues, rte_mem
 
 }  // namespace
 
-Result<PortName> parse_port(const std::string& text, int number) {
+Result<PortName> parse_port(const std::string& text) {
   constexpr std::string_view kPrefix = "iface:";
   const bool prefixed = text.starts_with(kPrefix);
   const std::string interface = prefixed ? text.substr(kPrefix.size()) : text;
@@ -128,47 +123,74 @@ Result<PortName> parse_port(const std::string& text, int number) {
     if (!is_interface(interface))
       return Error(ErrorCode::kNotFound,
                    fmt::format("port {}: there is no network interface '{}'", text, interface));
-    // One queue: the kernel's fanout would put fragments together, and move flows between queues under load.
-    const std::string device = fmt::format("net_af_packet9{}", number);
-    return PortName{PortName::Kind::kVdev, device, fmt::format("{},iface={},qpairs=1", device, interface),
-                    true};
+    return PortName{.kind = PortName::Kind::kInterface, .device = interface};
   }
   if (looks_like_pci(text))
-    return PortName{PortName::Kind::kPci, std::ranges::count(text, ':') == 1 ? "0000:" + text : text, "",
-                    false};
+    return PortName{.kind = PortName::Kind::kPci,
+                    .device = std::ranges::count(text, ':') == 1 ? "0000:" + text : text};
   if (text.starts_with("net_"))
-    return PortName{PortName::Kind::kVdev, text.substr(0, text.find(',')), text,
-                    text.starts_with("net_af_packet") || text.starts_with("net_tap")};
+    return PortName{.kind = PortName::Kind::kVdev,
+                    .device = text.substr(0, text.find(',')),
+                    .arguments = text,
+                    .from_kernel = text.starts_with("net_af_packet") || text.starts_with("net_tap")};
   return Error(
       ErrorCode::kInvalidArgument,
       fmt::format("port '{}' is no network interface, no DPDK device (net_...) and no PCI address", text));
 }
 
+Result<Ports::Queues> Ports::open_one(const PortName& name, uint16_t workers, rte_mempool& pool) {
+  Queues queues;
+  if (name.kind == PortName::Kind::kInterface) {
+    // One queue: the kernel's fan-out moves flows between sockets when an interface goes down and comes back.
+    auto socket = PacketSocket::open(name.device, pool);
+    if (!socket) return socket.error();
+    queues.push_back(std::move(*socket));
+    return queues;
+  }
+  const auto opened = open_device(name, workers, pool);
+  if (!opened) return opened.error();
+  started_.push_back(opened->port);
+  for (uint16_t q = 0; q < opened->queues; ++q)
+    queues.push_back(std::make_unique<DpdkQueue>(opened->port, q, name.from_kernel));
+  return queues;
+}
+
 Result<std::unique_ptr<Ports>> Ports::open(const PortName& access, const PortName& core, uint16_t workers,
                                            rte_mempool& pool) {
   std::unique_ptr<Ports> ports(new Ports());
-  auto a = open_device(access, workers, pool);
+  auto a = ports->open_one(access, workers, pool);
   if (!a) return a.error();
-  ports->started_.push_back(a->port);
-  auto c = open_device(core, workers, pool);
+  auto c = ports->open_one(core, workers, pool);
   if (!c) return c.error();
-  ports->started_.push_back(c->port);
-  const DpdkPort::Device on_access{a->port, access.from_kernel};
-  const DpdkPort::Device on_core{c->port, core.from_kernel};
-  if (a->queues >= workers && c->queues >= workers) {
+  const Queues& on_access = ports->queues_[index_of(Side::kAccess)] = std::move(*a);
+  const Queues& on_core = ports->queues_[index_of(Side::kCore)] = std::move(*c);
+  if (std::min(on_access.size(), on_core.size()) >= workers) {
     for (uint16_t w = 0; w < workers; ++w)
-      ports->ios_.push_back(std::make_unique<DpdkPort>(on_access, on_core, w));
+      ports->ios_.push_back(std::make_unique<PortPair>(*on_access[w], *on_core[w]));
     return ports;
   }
-  ports->device_ = std::make_unique<DpdkPort>(on_access, on_core, uint16_t{0});
+  ports->device_ = std::make_unique<PortPair>(*on_access[0], *on_core[0]);
   ports->spread_ = std::make_unique<Spread>(*ports->device_, workers);
   for (uint16_t w = 0; w < workers; ++w) ports->ios_.push_back(ports->spread_->io(w));
   return ports;
 }
 
+PortLosses Ports::losses(Side side) {
+  PortLosses all;
+  for (const auto& queue : queues_[index_of(side)]) {
+    const PortLosses one = queue->losses();
+    all.kernel_drops += one.kernel_drops;
+    all.too_long += one.too_long;
+    all.not_sent += one.not_sent;
+  }
+  return all;
+}
+
 Ports::~Ports() {
   ios_.clear();
   spread_.reset();
+  device_.reset();
+  for (Queues& queues : queues_) queues.clear();
   for (uint16_t port : started_) {
     rte_eth_dev_stop(port);
     rte_eth_dev_close(port);

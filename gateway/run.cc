@@ -23,6 +23,8 @@ namespace {
 
 /// Frames for one worker: a full ring on either port, what is held, and what is under way.
 constexpr uint32_t kPoolFrames = 8192;
+/// Eight bursts: most frames then come and go without the pool's ring, which all lcores share.
+constexpr uint32_t kLcoreCache = 256;
 constexpr uint32_t kHeldFrames = 4096;
 
 /// Everything in the order in which it is set up; the destructors undo it in reverse.
@@ -40,21 +42,24 @@ struct Gateway {
 };
 
 Status open_ports(Gateway& g, const RunConfig& config) {
-  auto access = parse_port(config.access, 0);
+  auto access = parse_port(config.access);
   if (!access) return access.error();
-  auto core = parse_port(config.core, 1);
+  auto core = parse_port(config.core);
   if (!core) return core.error();
   EalConfig eal{.workers = config.workers};
   eal.hugepages = config.no_huge ? EalConfig::Hugepages::kOff : EalConfig::Hugepages::kAuto;
   eal.memory_mib = 128 + 128u * config.workers;
-  for (const PortName* port : {&*access, &*core})
-    (port->kind == PortName::Kind::kPci ? eal.pci : eal.vdevs)
-        .push_back(port->kind == PortName::Kind::kPci ? port->device : port->arguments);
+  for (const PortName* port : {&*access, &*core}) {
+    if (port->kind == PortName::Kind::kPci) eal.pci.push_back(port->device);
+    if (port->kind == PortName::Kind::kVdev) eal.vdevs.push_back(port->arguments);
+  }
   auto started = Eal::start(eal);
   if (!started) return started.error();
   g.eal = std::move(*started);
-  auto pool = make_pool(
-      {.name = "frames", .frames = kPoolFrames * config.workers, .frame_bytes = backend::kMaxFrameBytes});
+  auto pool = make_pool({.name = "frames",
+                         .frames = kPoolFrames * config.workers,
+                         .frame_bytes = backend::kMaxFrameBytes,
+                         .lcore_cache = kLcoreCache});
   if (!pool) return pool.error();
   g.pool = std::move(*pool);
   auto ports = Ports::open(*access, *core, config.workers, *g.pool);
@@ -162,7 +167,7 @@ Status run_gateway(const RunConfig& config, spawner::Hypervisor& hypervisor) {
   if (Status opened = open_ports(g, config); !opened) return opened;
   if (Status started = start_spawner(g, config, hypervisor); !started) return started;
   if (Status started = start_workers(g, config, hypervisor); !started) return started;
-  Control control({config.policy_file, *g.plans, *g.crew, *g.spawner, *g.admission, g.clock});
+  Control control({config.policy_file, *g.plans, *g.crew, *g.spawner, *g.admission, *g.ports, g.clock});
   std::unique_ptr<ControlSocket> socket;
   if (!config.control.empty()) {
     auto listening = ControlSocket::listen(

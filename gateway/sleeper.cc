@@ -21,8 +21,16 @@ Result<Sleeper> Sleeper::create() {
 }
 
 Status Sleeper::add(int fd) {
+  return add_for(fd, EPOLLIN);
+}
+
+Status Sleeper::add_edge(int fd) {
+  return add_for(fd, EPOLLIN | EPOLLET);
+}
+
+Status Sleeper::add_for(int fd, uint32_t events) {
   epoll_event event{};
-  event.events = EPOLLIN;
+  event.events = events;
   if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
     return Error::from_errno(errno, "adding a descriptor to a worker's epoll set");
   return {};

@@ -17,12 +17,16 @@ class Sleeper {
   static Result<Sleeper> create();
 
   Status add(int fd);
+  /// For a descriptor that stays readable, or is in error: each event ends one wait().
+  Status add_edge(int fd);
   /// Call before the last look for work; then wait().
   void before_wait() noexcept { wake_->acknowledge(); }
   void wait(int64_t longest_ns) noexcept;
   void wake() noexcept { wake_->signal(); }
 
  private:
+  Status add_for(int fd, uint32_t events);
+
   Sleeper(UniqueFd epoll, std::unique_ptr<spawner::WakeEvent> wake)
       : epoll_(std::move(epoll)), wake_(std::move(wake)) {}
 

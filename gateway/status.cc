@@ -104,6 +104,11 @@ json status_of_all(std::span<const Worker* const> workers, const spawner::Spawne
   };
 }
 
+json to_json(const PortLosses& losses) {
+  return {
+      {"kernel_drops", losses.kernel_drops}, {"too_long", losses.too_long}, {"not_sent", losses.not_sent}};
+}
+
 json describe_vms(const std::vector<spawner::VmInfo>& vms, int64_t now_ns) {
   json out = json::array();
   for (const spawner::VmInfo& vm : vms) {

@@ -66,6 +66,9 @@ Result<std::unique_ptr<Worker>> Worker::create(const WorkerConfig& config) {
     if (Status added = sleeper->add(config.spawner->wake_fd()); !added) return added.error();
   if (config.doorbells != nullptr && config.doorbells->fd() >= 0)
     if (Status added = sleeper->add(config.doorbells->fd()); !added) return added.error();
+  for (Side side : {Side::kAccess, Side::kCore})
+    if (const int fd = config.io.wake_fd(side); fd >= 0)
+      if (Status added = sleeper->add_edge(fd); !added) return added.error();
   return std::unique_ptr<Worker>(new Worker(config, std::move(*table), std::move(*sleeper)));
 }
 
@@ -119,6 +122,7 @@ size_t Worker::receive(Side side) {
   if (received == 0) return 0;
   counters_.rx[index_of(side)].add(received);
   Burst burst;
+  for (size_t i = 0; i < received; ++i) rte_prefetch0(rte_pktmbuf_mtod(frames[i], const void*));
   for (size_t i = 0; i < received; ++i) add_to_burst(burst, frames[i], side);
   process(burst);
   return received;
@@ -142,15 +146,15 @@ size_t Worker::receive_handed_over() {
 void Worker::add_to_burst(Burst& burst, rte_mbuf* frame, Side side) {
   if (frame->nb_segs > 1 && rte_pktmbuf_linearize(frame) != 0) return drop(frame, DropReason::kTooLong);
   const size_t i = burst.count;
-  burst.packets[i] = parse_packet(bytes_of(frame));
+  new (&burst.packets[i]) ParsedPacket(parse_packet(bytes_of(frame)));  // in its place: a copy would cost more
   if (burst.packets[i].kind != PacketKind::kTcp) return transmit(opposite(side), frame);
   burst.frames[i] = frame;
   burst.sides[i] = side;
-  burst.keys[i] = burst.packets[i].flow.key;
   ++burst.count;
 }
 
 void Worker::process(Burst& burst) {
+  for (size_t i = 0; i < burst.count; ++i) burst.keys[i] = burst.packets[i].flow.key;
   table_->lookup(std::span(burst.keys).first(burst.count), burst.flows);
   const uint32_t version = version_;
   for (size_t i = 0; i < burst.count; ++i) {
@@ -217,6 +221,10 @@ void Worker::begin_stop() {
   for (uint32_t slot = 0; slot < slots_.size(); ++slot)
     if (slots_.is_live(slot)) return_vm(slot);
   end_turn();
+}
+
+bool Worker::is_called() const noexcept {
+  return handoff_ == nullptr && io_.wake_fd(Side::kAccess) >= 0 && io_.wake_fd(Side::kCore) >= 0;
 }
 
 bool Worker::stopped() const noexcept {

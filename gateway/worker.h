@@ -77,6 +77,8 @@ class Worker {
 
   /// Sleeps until a doorbell, the spawner or wake() calls, but no longer than `longest_ns`.
   void sleep(int64_t longest_ns);
+  /// All that may come for this worker ends its sleep: it need not look by itself but for its timers.
+  bool is_called() const noexcept;
   /// Ends a sleep(). From any thread.
   void wake() noexcept { sleeper_.wake(); }
 

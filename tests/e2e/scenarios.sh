@@ -35,6 +35,32 @@ scenario_what_no_rule_matches_passes_untouched() {
   no_vms || fail "a flow without a service got a VM"
 }
 
+scenario_fragments_and_tags_pass_byte_for_byte() {
+  start_gateway
+  watch_both_ends
+  # Four fragments of 1,500 bytes at most, of a ping and of a datagram.
+  in_client ping -c 2 -i 0.2 -s 4000 -W 5 "$WEB4" >/dev/null || fail "a fragmented ping does not pass"
+  in_client ping -c 2 -i 0.2 -s 4000 -W 5 "$WEB6" >/dev/null || fail "a fragmented IPv6 ping does not pass"
+  # A tag, two tags, a priority without a VLAN.
+  send_tagged 8100:2064 && send_tagged 88a8:0064,8100:a007 && send_tagged 8100:e000
+  in_client bash -c "head -c 4000 /dev/zero >/dev/udp/$WEB4/7777"
+  compare_both_ends || fail "what arrived is not what was sent: $(diff "$WORK/sent.txt" "$WORK/arrived.txt" | head -6)"
+  [ "$(grep -cE 'flags \[\+\]|frag \(' "$WORK/kinds.txt")" -ge 16 ] ||
+    fail "there were no fragments to see: $(cat "$WORK/kinds.txt")"
+  [ -e "$WORK/no-tags" ] || [ "$(grep -c 'vlan' "$WORK/kinds.txt")" -eq 3 ] || fail "there were no tags to see"
+}
+
+scenario_a_port_that_cannot_be_opened_is_one_clear_line() {
+  local run=("$SYNFLUID" run --policy "$WORK/cold.yaml" --hypervisor "$HYPERVISOR" --control "$CONTROL" --access iface:access)
+  ! in_gateway "${run[@]}" --core iface:nowhere >"$WORK/port.out" 2>&1 || fail "a port that does not exist was opened"
+  grep -q "no network interface 'nowhere'" "$WORK/port.out" || fail "it is not named: $(cat "$WORK/port.out")"
+  [ "$(wc -l <"$WORK/port.out")" -eq 1 ] || fail "more than one line: $(cat "$WORK/port.out")"
+  command -v setpriv >/dev/null || return 0
+  ! in_gateway setpriv --bounding-set -net_raw --inh-caps -net_raw "${run[@]}" --core iface:core >"$WORK/port.out" 2>&1 ||
+    fail "a port was opened without the right to"
+  grep -q CAP_NET_RAW "$WORK/port.out" || fail "the missing right is not named: $(cat "$WORK/port.out")"
+}
+
 scenario_a_pooled_vm_serves_the_flow() {
   start_gateway policies/examples/demo.yaml
   within 20 some_vm || fail "the pool stays empty"
@@ -177,6 +203,44 @@ download_and_compare() {
   get 1 shop.example.net 8080 "$WEB4" /5mb.bin --max-time 300 -o "$WORK/5mb.out"
   cmp -s "$WORK/5mb.out" "$WORK/www/shop/5mb.bin" || fail "what arrived is not what was sent"
   rm -f "$WORK/5mb.out"
+}
+
+# send_tagged TPID:TCI[,TPID:TCI]: a frame with these tags, from the client's side.
+send_tagged() {
+  command -v python3 >/dev/null || { touch "$WORK/no-tags" && return; }
+  in_client python3 - "$1" <<'END'
+import socket, sys
+tags = b"".join(bytes.fromhex(tag.replace(":", "")) for tag in sys.argv[1].split(","))
+udp = bytes.fromhex("04d2162e001400000102030405060708090a0b0c")
+ip = bytes.fromhex("450000280001000040110000") + bytes([10, 20, 1, 1, 198, 51, 100, 10]) + udp
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(("wire", 0))
+wire.send(b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01" + tags + b"\x08\0" + ip)
+END
+}
+
+# Both ends of the wire, from now until compare_both_ends: what a client's frames become on the server's side.
+watch_both_ends() {
+  local ns
+  for ns in "$CLIENT" "$SERVER"; do
+    ip netns exec "$ns" tcpdump -i wire -U -w "$WORK/$ns.pcap" --immediate-mode -s 0 'not arp and not icmp6[0] > 132' \
+      2>"$WORK/$ns.log" &
+    echo $! >"$WORK/$ns.pid"
+    within 10 grep -q listening "$WORK/$ns.log"
+  done
+}
+
+compare_both_ends() {
+  local ns
+  sleep 1
+  for ns in "$CLIENT" "$SERVER"; do
+    kill "$(cat "$WORK/$ns.pid")"
+    within 10 process_is_gone "$(cat "$WORK/$ns.pid")" || true
+  done
+  tcpdump -r "$WORK/$CLIENT.pcap" -nn -e -v 2>/dev/null >"$WORK/kinds.txt"
+  tcpdump -r "$WORK/$CLIENT.pcap" -nn -t -XX 2>/dev/null >"$WORK/sent.txt"
+  tcpdump -r "$WORK/$SERVER.pcap" -nn -t -XX 2>/dev/null >"$WORK/arrived.txt"
+  [ -s "$WORK/sent.txt" ] && sort "$WORK/sent.txt" | cmp -s - <(sort "$WORK/arrived.txt")
 }
 
 some_vm() { [ "$(vm_count)" -gt 0 ]; }

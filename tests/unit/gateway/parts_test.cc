@@ -274,22 +274,25 @@ TEST(Spreading, BothDirectionsOfAFlowMeetTheSameWorker) {
 }
 
 TEST(PortNames, AreUnderstood) {
-  const auto loopback = parse_port("iface:lo", 0);
+  const auto loopback = parse_port("iface:lo");
   ASSERT_TRUE(loopback);
-  EXPECT_EQ(loopback->arguments, loopback->device + ",iface=lo,qpairs=1");
-  EXPECT_TRUE(parse_port("lo", 1)->from_kernel);
-  EXPECT_EQ(parse_port("net_ring0,nodeaction=x", 0)->device, "net_ring0");
-  EXPECT_EQ(parse_port("03:00.0", 0)->device, "0000:03:00.0");
-  EXPECT_EQ(parse_port("0000:03:00.0", 0)->kind, PortName::Kind::kPci);
+  EXPECT_EQ(loopback->kind, PortName::Kind::kInterface);
+  EXPECT_EQ(loopback->device, "lo");
+  EXPECT_EQ(parse_port("lo")->kind, PortName::Kind::kInterface);
+  EXPECT_EQ(parse_port("net_af_packet0,iface=lo")->kind, PortName::Kind::kVdev);
+  EXPECT_TRUE(parse_port("net_af_packet0,iface=lo")->from_kernel);
+  EXPECT_EQ(parse_port("net_ring0,nodeaction=x")->device, "net_ring0");
+  EXPECT_EQ(parse_port("03:00.0")->device, "0000:03:00.0");
+  EXPECT_EQ(parse_port("0000:03:00.0")->kind, PortName::Kind::kPci);
 }
 
 TEST(PortNames, ThatDoNotExistAreNamed) {
-  const auto missing = parse_port("iface:no-such-if", 0);
+  const auto missing = parse_port("iface:no-such-if");
   ASSERT_FALSE(missing);
   EXPECT_NE(missing.error().text().find("no network interface 'no-such-if'"), std::string::npos);
-  EXPECT_FALSE(parse_port("rubbish", 0));
-  EXPECT_FALSE(parse_port("", 0));
-  EXPECT_FALSE(parse_port("../../etc", 0));
+  EXPECT_FALSE(parse_port("rubbish"));
+  EXPECT_FALSE(parse_port(""));
+  EXPECT_FALSE(parse_port("../../etc"));
 }
 
 }  // namespace
