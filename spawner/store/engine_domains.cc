@@ -184,6 +184,7 @@ void Engine::Impl::forget_domain_at(const std::string& path, DomId domid) {
 }
 
 void Engine::Impl::domain_died(DomId domid) {
+  if (domid == kControlDomain) return;
   if (domains_.contains(domid)) return remove_domain(domid);
   remove_nodes_of(domid);
 }
