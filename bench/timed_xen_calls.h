@@ -14,6 +14,7 @@ class TimedXenCalls final : public spawner::toolstack::XenCalls {
  public:
   using DomainHandle = spawner::toolstack::DomainHandle;
   using DomainInfo = spawner::toolstack::DomainInfo;
+  using MemoryPiece = spawner::toolstack::MemoryPiece;
   using Outfit = spawner::toolstack::Outfit;
   using VcpuStart = spawner::toolstack::VcpuStart;
 
@@ -36,8 +37,8 @@ class TimedXenCalls final : public spawner::toolstack::XenCalls {
   Status destroy_domain(DomId domid) override {
     return timed("destroy", [&] { return inner_.destroy_domain(domid); });
   }
-  Result<Outfit> equip(DomId domid, uint64_t page_limit, unsigned order) override {
-    return timed("equip", [&] { return inner_.equip(domid, page_limit, order); });
+  Result<Outfit> equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory) override {
+    return timed("equip", [&] { return inner_.equip(domid, page_limit, memory); });
   }
   Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) override {
     return timed("memory", [&] { return inner_.populate(domid, pfn, order); });

@@ -26,6 +26,7 @@ void write_card(std::byte* page, const SharedAreaConfig& config) {
   fixed.event_port = config.event_port;
   fixed.buffers = config.buffers;
   fixed.rx_posted = config.rx_posted;
+  fixed.ready_pages = config.ready_pages;
   std::copy(config.mac.begin(), config.mac.end(), fixed.mac);
   fixed.config_bytes = static_cast<uint16_t>(config.card_config.size());
   std::copy(config.entropy.begin(), config.entropy.end(), fixed.entropy);

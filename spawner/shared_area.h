@@ -31,6 +31,7 @@ struct SharedAreaConfig {
   uint32_t event_port = 0;  ///< the host's end; 0 where there is none
   uint32_t buffers = 0;     ///< 1 to abi::kMaxBuffers
   uint32_t rx_posted = 0;   ///< at most `buffers`
+  uint32_t ready_pages = 0;
   std::array<uint8_t, 6> mac{};
   std::array<uint64_t, 4> entropy{};
   std::string_view card_config = {};  ///< from make_card_config()

@@ -52,13 +52,15 @@ struct CardFixed {
   uint32_t domid;
   uint32_t generation;  ///< tells apart two guests that had the same domid
   ServiceKind service;
-  uint32_t event_port;  ///< the host's end of the vif's event channel, for the guest to bind; not on `process`
-  uint32_t buffers;     ///< buffer pages in the area
-  uint32_t rx_posted;   ///< how many of them are posted on the receive ring at the start
+  uint32_t
+      event_port;      ///< the host's end of the vif's event channel, for the guest to bind; not on `process`
+  uint32_t buffers;    ///< buffer pages in the area
+  uint32_t rx_posted;  ///< how many of them are posted on the receive ring at the start
   uint8_t mac[6];
   uint16_t config_bytes;  ///< of CardPage::config in use
-  uint32_t reserved;
-  uint64_t entropy[4];  ///< fresh for every guest
+  uint32_t ready_pages;  ///< of working memory, there from the start; further ones come when they are touched
+                         ///< (Xen)
+  uint64_t entropy[4];   ///< fresh for every guest
 };
 
 /// Written by the host when a flow is given to the guest: at the latest before the flow's first frame is in

@@ -12,8 +12,7 @@
 
 namespace synfluid::spawner::toolstack {
 
-/// `into` is layout.boot_info_pages long; `frames` has the guest's frames and, at layout.pages, the shared
-/// info page's.
+/// `into` is layout.boot_info_pages long; `frames` has those of the pages up to layout.populated_pages.
 void write_boot_info(const GuestLayout& layout, std::span<const uint64_t> frames, std::span<std::byte> into);
 
 }  // namespace synfluid::spawner::toolstack

@@ -17,11 +17,20 @@ namespace synfluid::spawner::toolstack {
 
 namespace {
 
-/// Xen's own pages behind the guest's: shared_info, then the grant table, which the guest does not see.
-constexpr uint32_t kXenPages = 2;
 constexpr uint16_t kBackendDomain = 0;
 constexpr std::string_view kOurMark = "synfluid";
 constexpr size_t kGenerationAt = 8;
+
+/// Pages [begin, end) in pieces of powers of two, the largest first. Returns how many.
+size_t cut(uint32_t begin, uint32_t end, std::span<MemoryPiece> into) {
+  size_t pieces = 0;
+  while (begin < end) {
+    const auto order = static_cast<unsigned>(std::bit_width(end - begin) - 1);
+    into[pieces++] = {.pfn = begin, .order = order};
+    begin += 1u << order;
+  }
+  return pieces;
+}
 
 /// A domain's memory in our address space.
 class MappedFrames {
@@ -60,7 +69,7 @@ class PageCursor {
 };
 
 std::vector<uint32_t> pfns_to_map(const PvImage& image, const GuestLayout& layout) {
-  std::vector<uint32_t> pfns;
+  std::vector<uint32_t> pfns;  // the last is no page of the guest's: it stands for the grant table
   const auto add = [&](uint32_t first, uint32_t pages) {
     for (uint32_t i = 0; i < pages; ++i) pfns.push_back(first + i);
   };
@@ -68,7 +77,8 @@ std::vector<uint32_t> pfns_to_map(const PvImage& image, const GuestLayout& layou
   add(layout.page_tables_pfn, layout.page_table_pages);
   add(layout.boot_info_pfn, layout.boot_info_pages);
   add(layout.shared_area_pfn, abi::kFirstBufferPage);
-  add(layout.pages, kXenPages);
+  add(layout.shared_info_pfn, 1);
+  add(layout.populated_pages, 1);
   return pfns;
 }
 
@@ -140,7 +150,7 @@ Result<BuiltDomain> DomainBuilder::build(const GuestTemplate& guest, const Guest
   const DomId id = identity.domid;
   if (auto status = xen_.create_domain(id, handle_of(identity.generation)); !status) return status.error();
   OwnedDomain domain(xen_, id);
-  if (auto status = equip(id, layout.pages); !status) return status.error();
+  if (auto status = equip(id, layout); !status) return status.error();
   if (auto status = write_memory(guest, identity); !status) return status.error();
   const VcpuStart start{.entry = guest.image.entry,
                         .l4_frame = frames_[layout.page_tables_pfn],
@@ -149,36 +159,31 @@ Result<BuiltDomain> DomainBuilder::build(const GuestTemplate& guest, const Guest
   return BuiltDomain{.domain = std::move(domain), .card_frame = frames_[layout.shared_area_pfn]};
 }
 
-Status DomainBuilder::equip(DomId domid, uint32_t pages) {
-  const auto order = static_cast<unsigned>(std::bit_width(pages) - 1);
-  auto outfit = xen_.equip(domid, pages, order);
+Status DomainBuilder::equip(DomId domid, const GuestLayout& layout) {
+  std::array<MemoryPiece, kMaxPieces> room;
+  size_t count = cut(0, layout.shared_info_pfn, room);
+  count += cut(layout.memory_pfn, layout.populated_pages, std::span(room).subspan(count));
+  const auto pieces = std::span(room).first(count);
+  auto outfit = xen_.equip(domid, layout.memory_pages, pieces);
   if (!outfit) return outfit.error();
-  frames_.clear();
-  if (outfit->first_frame) add_frames(*outfit->first_frame, 1u << order);
-  while (frames_.size() < pages) {
-    const auto pfn = static_cast<uint32_t>(frames_.size());
-    const auto piece = static_cast<unsigned>(std::bit_width(pages - pfn) - 1);
-    if (auto status = populate_piece(domid, pfn, piece); !status) return status.error();
-  }
-  frames_.push_back(outfit->shared_info_frame);
-  frames_.push_back(outfit->grant_frame);
+  frames_.resize(layout.populated_pages + 1);
+  for (const MemoryPiece& piece : pieces)
+    if (auto status = take_piece(domid, piece); !status) return status.error();
+  frames_[layout.shared_info_pfn] = outfit->shared_info_frame;
+  frames_[layout.populated_pages] = outfit->grant_frame;
   return {};
 }
 
-void DomainBuilder::add_frames(uint64_t first, uint32_t count) {
-  frames_.resize(frames_.size() + count);
-  std::iota(frames_.end() - count, frames_.end(), first);
-}
-
-Status DomainBuilder::populate_piece(DomId domid, uint32_t pfn, unsigned order) {
-  const auto piece = xen_.populate(domid, pfn, order);
-  if (piece) {
-    add_frames(*piece, 1u << order);
+Status DomainBuilder::take_piece(DomId domid, const MemoryPiece& piece) {
+  const auto frames = std::span(frames_).subspan(piece.pfn, size_t{1} << piece.order);
+  if (piece.frame) {
+    std::iota(frames.begin(), frames.end(), *piece.frame);
     return {};
   }
-  if (order == 0) return piece.error();
-  for (uint32_t i = 0; i < 1u << order; ++i) {
-    if (auto status = populate_piece(domid, pfn + i, 0); !status) return status.error();
+  for (uint32_t i = 0; i < frames.size(); ++i) {
+    const auto frame = xen_.populate(domid, piece.pfn + i, 0);
+    if (!frame) return frame.error();
+    frames[i] = *frame;
   }
   return {};
 }
@@ -200,6 +205,7 @@ Status DomainBuilder::write_memory(const GuestTemplate& guest, const GuestIdenti
                        .event_port = identity.event_port.value(),
                        .buffers = layout.buffers,
                        .rx_posted = layout.rx_posted,
+                       .ready_pages = layout.ready_pages(),
                        .mac = guest_mac(identity.domid, identity.generation),
                        .entropy = identity.entropy,
                        .card_config = guest.card_config});

@@ -34,7 +34,7 @@ struct GuestTemplate {
   PageTableTemplate page_tables;
   abi::ServiceKind service = abi::ServiceKind::kResponder;
   std::string card_config;
-  std::vector<uint32_t> mapped_pfns;  ///< the pages that the builder writes, ascending
+  std::vector<uint32_t> mapped_pfns;  ///< the pages that the builder writes, ascending; the grant table last
 };
 
 /// Errors are the operator's: `name` is what he called the image.
@@ -88,14 +88,13 @@ class DomainBuilder {
   Result<BuiltDomain> build(const GuestTemplate& guest, const GuestIdentity& identity);
 
  private:
-  Status equip(DomId domid, uint32_t pages);
-  Status populate_piece(DomId domid, uint32_t pfn, unsigned order);
-  void add_frames(uint64_t first, uint32_t count);
+  Status equip(DomId domid, const GuestLayout& layout);
+  Status take_piece(DomId domid, const MemoryPiece& piece);
   Status write_memory(const GuestTemplate& guest, const GuestIdentity& identity);
 
   XenCalls& xen_;
   // Of the guest that is being built; kept for their memory.
-  std::vector<uint64_t> frames_;  ///< the guest's, shared_info, the grant table
+  std::vector<uint64_t> frames_;  ///< by page, up to populated_pages; there, the grant table's
   std::vector<uint64_t> map_list_;
 };
 

@@ -7,9 +7,9 @@ Status FailingXenCalls::create_domain(DomId domid, const DomainHandle& handle) {
   return inner_.create_domain(domid, handle);
 }
 
-Result<Outfit> FailingXenCalls::equip(DomId domid, uint64_t page_limit, unsigned order) {
+Result<Outfit> FailingXenCalls::equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory) {
   if (auto step = faults_.step("equip"); !step) return step.error();
-  auto outfit = inner_.equip(domid, page_limit, order);
+  auto outfit = inner_.equip(domid, page_limit, memory);
   if (auto step = faults_.step("equip, when done"); !step) return step.error();
   return outfit;
 }

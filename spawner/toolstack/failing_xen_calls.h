@@ -20,7 +20,7 @@ class FailingXenCalls final : public XenCalls {
 
   Status create_domain(DomId domid, const DomainHandle& handle) override;
   Status destroy_domain(DomId domid) override { return inner_.destroy_domain(domid); }
-  Result<Outfit> equip(DomId domid, uint64_t page_limit, unsigned order) override;
+  Result<Outfit> equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory) override;
   Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) override;
   Result<std::byte*> map_frames(DomId domid, std::span<const uint64_t> frames) override;
   void unmap_frames(std::byte* address, size_t pages) override { inner_.unmap_frames(address, pages); }

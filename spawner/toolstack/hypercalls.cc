@@ -1,8 +1,10 @@
 #include "spawner/toolstack/hypercalls.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <new>
+#include <utility>
 
 #include "backend/xen/quiet_logger.h"
 #include "spawner/toolstack/libxenctrl.h"
@@ -18,8 +20,10 @@ constexpr uint64_t kInterruptsEnabled = 1ull << 9;
 /// One frame of version 1 entries is 512 grants: more than the largest shared area has pages.
 constexpr uint32_t kGrantFrames = 1;
 
-/// What equip() asks for, in this order.
-enum Step : size_t { kVcpu, kLimit, kMemory, kInfo, kGrants, kSteps };
+/// Of equip(): vCPU, limit, information.
+constexpr size_t kDomctls = 3;
+/// These, the pieces of memory, the claim on the rest, and the grant table.
+constexpr size_t kCalls = kDomctls + kMaxPieces + 2;
 
 uint64_t address_of(const void* at) {
   return reinterpret_cast<uint64_t>(at);
@@ -34,13 +38,70 @@ int errno_of(xen_ulong_t result) {
 }  // namespace
 
 struct Hypercalls::Area {
-  xen_domctl_t domctl[kSteps];
-  multicall_entry_t calls[kSteps];
-  xen_memory_reservation_t reservation;
-  xen_pfn_t extent;
+  xen_domctl_t domctl[kDomctls];
+  multicall_entry_t calls[kCalls];
+  xen_memory_reservation_t reservations[kMaxPieces + 1];
+  xen_pfn_t extents[kMaxPieces];
   gnttab_setup_table_t grants;
   xen_pfn_t grant_frame;
   vcpu_guest_context_t context;
+};
+
+/// Calls to be made in one go, in the order in which they are added.
+class Hypercalls::Batch {
+ public:
+  Batch(xencall_handle* handle, Area& area) : handle_(handle), area_(area) {}
+
+  multicall_entry_t& add(xen_ulong_t op, uint64_t first, uint64_t second = 0, uint64_t third = 0) {
+    multicall_entry_t& call = area_.calls[calls_++];
+    call.op = op;
+    call.args[0] = first;
+    call.args[1] = second;
+    call.args[2] = third;
+    return call;
+  }
+  std::pair<xen_domctl_t&, multicall_entry_t&> add_domctl(DomId domid, uint32_t command) {
+    xen_domctl_t& domctl = area_.domctl[domctls_++];
+    domctl.cmd = command;
+    domctl.interface_version = XEN_DOMCTL_INTERFACE_VERSION;
+    domctl.domain = domid.value();
+    return {domctl, add(__HYPERVISOR_domctl, address_of(&domctl))};
+  }
+  multicall_entry_t& add_reservation(DomId domid, unsigned command, const MemoryPiece& piece) {
+    xen_memory_reservation_t& reservation = area_.reservations[reservations_];
+    xen_pfn_t& extent = area_.extents[reservations_++];
+    extent = piece.pfn;
+    reservation = {};
+    reservation.extent_start.p = &extent;
+    reservation.nr_extents = 1;
+    reservation.extent_order = piece.order;
+    reservation.domid = domid.value();
+    return add(__HYPERVISOR_memory_op, command, address_of(&reservation));
+  }
+  multicall_entry_t& add_claim(DomId domid, uint64_t pages) {
+    xen_memory_reservation_t& reservation = area_.reservations[kMaxPieces];
+    reservation = {};
+    reservation.nr_extents = pages;
+    reservation.domid = domid.value();
+    return add(__HYPERVISOR_memory_op, XENMEM_claim_pages, address_of(&reservation));
+  }
+  multicall_entry_t& add_grant_table(DomId domid) {
+    area_.grants = {};
+    area_.grants.dom = domid.value();
+    area_.grants.nr_frames = kGrantFrames;
+    area_.grants.frame_list.p = &area_.grant_frame;
+    return add(__HYPERVISOR_grant_table_op, GNTTABOP_setup_table, address_of(&area_.grants), 1);
+  }
+  int make() {
+    return xencall2(handle_, __HYPERVISOR_multicall, address_of(area_.calls), calls_) < 0 ? errno : 0;
+  }
+
+ private:
+  xencall_handle* handle_;
+  Area& area_;
+  size_t calls_ = 0;
+  size_t domctls_ = 0;
+  size_t reservations_ = 0;
 };
 
 std::unique_ptr<Hypercalls> Hypercalls::open() {
@@ -87,45 +148,37 @@ int Hypercalls::unpause_domain(DomId domid) {
   return call_domctl(domid, XEN_DOMCTL_unpausedomain);
 }
 
-int Hypercalls::equip(DomId domid, uint64_t page_limit, unsigned order, Outfit& outfit) {
-  Area& area = *area_;
-  const auto domctl = [&](Step step, uint32_t command) -> xen_domctl_t& {
-    xen_domctl_t& call = area.domctl[step];
-    call.cmd = command;
-    call.interface_version = XEN_DOMCTL_INTERFACE_VERSION;
-    call.domain = domid.value();
-    area.calls[step] = {.op = __HYPERVISOR_domctl, .result = 0, .args = {address_of(&call)}};
-    return call;
-  };
-  domctl(kVcpu, XEN_DOMCTL_max_vcpus).u.max_vcpus.max = 1;
-  domctl(kLimit, XEN_DOMCTL_max_mem).u.max_mem.max_memkb = page_limit << kKibPerPageShift;
-  area.extent = 0;
-  area.reservation = {};
-  area.reservation.extent_start.p = &area.extent;
-  area.reservation.nr_extents = 1;
-  area.reservation.extent_order = order;
-  area.reservation.domid = domid.value();
-  area.calls[kMemory] = {.op = __HYPERVISOR_memory_op,
-                         .result = 0,
-                         .args = {XENMEM_populate_physmap, address_of(&area.reservation)}};
-  const xen_domctl_getdomaininfo& info = domctl(kInfo, XEN_DOMCTL_getdomaininfo).u.getdomaininfo;
-  area.grants = {};
-  area.grants.dom = domid.value();
-  area.grants.nr_frames = kGrantFrames;
-  area.grants.frame_list.p = &area.grant_frame;
-  area.calls[kGrants] = {.op = __HYPERVISOR_grant_table_op,
-                         .result = 0,
-                         .args = {GNTTABOP_setup_table, address_of(&area.grants), 1}};
-  if (xencall2(handle_, __HYPERVISOR_multicall, address_of(area.calls), kSteps) < 0) return errno;
+int Hypercalls::equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory, Outfit& outfit) {
+  Batch batch(handle_, *area_);
+  std::array<const multicall_entry_t*, kCalls - kMaxPieces> must;
+  size_t musts = 0;
+  auto [vcpu, vcpu_call] = batch.add_domctl(domid, XEN_DOMCTL_max_vcpus);
+  vcpu.u.max_vcpus.max = 1;
+  must[musts++] = &vcpu_call;
+  auto [limit, limit_call] = batch.add_domctl(domid, XEN_DOMCTL_max_mem);
+  limit.u.max_mem.max_memkb = page_limit << kKibPerPageShift;
+  must[musts++] = &limit_call;
+  std::array<const multicall_entry_t*, kMaxPieces> pieces;
+  uint64_t populated = 0;
+  for (size_t i = 0; i < memory.size(); ++i) {
+    pieces[i] = &batch.add_reservation(domid, XENMEM_populate_physmap, memory[i]);
+    populated += 1ull << memory[i].order;
+  }
+  if (populated < page_limit) must[musts++] = &batch.add_claim(domid, page_limit);
+  auto [info, info_call] = batch.add_domctl(domid, XEN_DOMCTL_getdomaininfo);
+  must[musts++] = &info_call;
+  must[musts++] = &batch.add_grant_table(domid);
+  if (const int failed = batch.make(); failed != 0) return failed;
 
-  for (const Step step : {kVcpu, kLimit, kInfo, kGrants})
-    if (const int failed = errno_of(area.calls[step].result); failed != 0) return failed;
-  if (info.domain != domid.value()) return ESRCH;
-  if (area.grants.status != GNTST_okay) return ENOMEM;
-  // The memory's result is the number of pieces that there were.
-  if (area.calls[kMemory].result == 1) outfit.first_frame = area.extent;
-  outfit.shared_info_frame = info.shared_info_frame;
-  outfit.grant_frame = area.grant_frame;
+  for (const multicall_entry_t* call : std::span(must).first(musts))
+    if (const int failed = errno_of(call->result); failed != 0) return failed;
+  if (info.u.getdomaininfo.domain != domid.value()) return ESRCH;
+  if (area_->grants.status != GNTST_okay) return ENOMEM;
+  // The result of a populating call is the number of pieces that there were.
+  for (size_t i = 0; i < memory.size(); ++i)
+    if (pieces[i]->result == 1) memory[i].frame = area_->extents[i];
+  outfit.shared_info_frame = info.u.getdomaininfo.shared_info_frame;
+  outfit.grant_frame = area_->grant_frame;
   return 0;
 }
 

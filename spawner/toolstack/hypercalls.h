@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "base/strong_id.h"
 #include "spawner/toolstack/xen_calls.h"
@@ -31,11 +32,12 @@ class Hypercalls {
   int unpause_domain(DomId domid);
 
   /// As XenCalls::equip(), in one multicall.
-  int equip(DomId domid, uint64_t page_limit, unsigned order, Outfit& outfit);
+  int equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory, Outfit& outfit);
   int set_context(DomId domid, const VcpuStart& start);
 
  private:
   struct Area;
+  class Batch;
 
   Hypercalls(xencall_handle* handle, Area* area) : handle_(handle), area_(area) {}
   int call_domctl(DomId domid, uint32_t command);

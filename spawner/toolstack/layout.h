@@ -13,11 +13,17 @@
 //     ├──────────────────────────────┤ shared_area_pfn            start_info.mod_start, mod_len
 //     │ card, tx ring, rx ring,      │    granted to the back end: page i under reference 8 + i
 //     │ buffers                      │
+//     ├──────────────────────────────┤ shared_info_pfn
+//     │ (Xen's shared_info page)     │    a page number without memory of the guest's; mapped by the builder
 //     ├──────────────────────────────┤ memory_pfn
 //     │ working memory               │    cleared by the guest itself; its connection tables
-//     ├──────────────────────────────┤ pages                      the end of the guest's memory
-//     │ shared_info (Xen's page)     │    mapped by the builder, so that the guest need not ask for it
-//     └──────────────────────────────┘ pages + 1
+//     ├ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─┤ populated_pages
+//     │ more of it, claimed          │    taken from Xen, mapped and cleared by the guest when it is first
+//     touched, │                              │    and so are the page tables that this takes
+//     └──────────────────────────────┘ pages
+//
+// What is claimed is the guest's as much as what is populated: Xen sets it apart from its free memory, so
+// that nobody else can have it. A guest costs the time of what it uses, not of what it may use.
 //
 // Threads: values. Units: pages of 4 KiB where not said otherwise. Errors: memory that cannot hold it all.
 #pragma once
@@ -35,6 +41,9 @@ inline constexpr uint32_t kP2mOffset = 2048;
 /// What the guest's core needs for its tables at the least (guest/platform/platform.h), in pages.
 inline constexpr uint32_t kMinMemoryPages = 12;
 
+/// Of them, populated by the builder: what one flow's tables touch.
+inline constexpr uint32_t kReadyMemoryPages = 10;
+
 /// A guest's vif works with so few buffers, slowly.
 inline constexpr uint32_t kMinBuffers = 4;
 
@@ -47,6 +56,7 @@ inline constexpr uint64_t kMaxGuestBytes = 512ull << 20;
 
 struct GuestLayout {
   uint64_t virt_base = 0;
+  uint32_t memory_pages = 0;  ///< what Xen gives the guest at the most: `pages`, and later page tables
   uint32_t pages = 0;
   uint32_t image_pages = 0;
   uint32_t page_tables_pfn = 0;
@@ -57,8 +67,11 @@ struct GuestLayout {
   uint32_t shared_area_pages = 0;
   uint32_t buffers = 0;
   uint32_t rx_posted = 0;
+  uint32_t shared_info_pfn = 0;
   uint32_t memory_pfn = 0;
+  uint32_t populated_pages = 0;
 
+  uint32_t ready_pages() const { return populated_pages - memory_pfn; }
   uint64_t address_of(uint32_t pfn) const { return virt_base + uint64_t{pfn} * kPageBytes; }
 };
 

@@ -1,8 +1,9 @@
 // The page tables of a PV guest of ours: a template per service, and one pass that puts a guest's frames in.
 //
 // A template's entries hold pseudo-physical page numbers where the real ones hold machine frames;
-// `frames[pfn]` turns one into the other. The page after the guest's last stands for Xen's shared info page.
-// Every table page itself is mapped read-only, as Xen demands of pinned tables.
+// `frames[pfn]` turns one into the other, Xen's shared info page included. Pages that are claimed have no
+// entry, and some no table: the guest sees to that. Every table page itself is mapped read-only, as Xen
+// demands of pinned tables.
 //
 // Threads: values and pure functions. Source: Intel SDM volume 3, 4-level paging; Xen's PV rules on table
 // pages.
@@ -25,13 +26,13 @@ inline constexpr uint64_t kPteNoExecute = 1ull << 63;
 
 inline constexpr size_t kTableEntries = kPageBytes / sizeof(uint64_t);
 
-/// One table: entries [first, first + entries.size()) in use, the others empty.
+/// One table: its entries in use, the others are empty.
 struct TableTemplate {
   struct Entry {
+    uint32_t index = 0;
     uint32_t pfn = 0;  ///< of what it points to
     uint64_t flags = 0;
   };
-  uint32_t first = 0;
   std::vector<Entry> entries;
 };
 
@@ -40,8 +41,7 @@ using PageTableTemplate = std::vector<TableTemplate>;
 
 PageTableTemplate make_page_tables(const PvImage& image, const GuestLayout& layout);
 
-/// Writes one table for a guest whose page `pfn` is machine frame frames[pfn]; frames[layout.pages] is the
-/// shared info page's.
+/// Writes one table for a guest whose page `pfn` is machine frame frames[pfn].
 void write_table(const TableTemplate& table, std::span<const uint64_t> frames,
                  std::span<uint64_t, kTableEntries> into);
 

@@ -57,9 +57,9 @@ class LibXenCalls final : public XenCalls {
     return check("destroy", domid, calls_->destroy_domain(domid));
   }
 
-  Result<Outfit> equip(DomId domid, uint64_t page_limit, unsigned order) override {
+  Result<Outfit> equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory) override {
     Outfit outfit;
-    if (const int failed = calls_->equip(domid, page_limit, order, outfit); failed != 0)
+    if (const int failed = calls_->equip(domid, page_limit, memory, outfit); failed != 0)
       return call_failed("vcpu, memory and grant table", domid, failed);
     return outfit;
   }
@@ -107,7 +107,7 @@ class LibXenCalls final : public XenCalls {
   Result<uint64_t> free_memory() override {
     xc_physinfo_t info{};
     if (xc_physinfo(xc_.get(), &info) != 0) return Error::from_errno(errno, "asking Xen for its free memory");
-    return info.free_pages << kPageShift;
+    return (info.free_pages - std::min(info.outstanding_pages, info.free_pages)) << kPageShift;
   }
 
  private:

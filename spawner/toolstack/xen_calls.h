@@ -41,9 +41,18 @@ struct DomainInfo {
   uint64_t pages = 0;
 };
 
-/// What a new domain has been given in one go.
+/// 2^order contiguous pages of a domain from `pfn` on.
+struct MemoryPiece {
+  uint32_t pfn = 0;
+  unsigned order = 0;
+  std::optional<uint64_t> frame = {};  ///< the first; empty until it is populated
+};
+
+/// The most pieces that equip() takes: two runs of pages, each with one piece of each size up to 32 MiB.
+inline constexpr size_t kMaxPieces = 28;
+
+/// What a new domain has been given in one go, beside its memory.
 struct Outfit {
-  std::optional<uint64_t> first_frame;  ///< of the memory from page 0 on; empty: no piece of that size left
   uint64_t shared_info_frame = 0;
   uint64_t grant_frame = 0;  ///< the grant table, version 1: one frame of 512 entries
 };
@@ -55,8 +64,9 @@ class XenCalls {
   /// A paused, empty PV domain under this very id.
   virtual Status create_domain(DomId domid, const DomainHandle& handle) = 0;
   virtual Status destroy_domain(DomId domid) = 0;
-  /// A vCPU, the memory limit, and as much memory from page 0 on as one piece of 2^order pages holds.
-  virtual Result<Outfit> equip(DomId domid, uint64_t page_limit, unsigned order) = 0;
+  /// A vCPU, the memory limit, a claim on all memory up to it, and the pieces of it that are asked for: those
+  /// that Xen has not in one piece stay empty, and can be had in smaller ones.
+  virtual Result<Outfit> equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory) = 0;
 
   /// Gives the domain 2^order contiguous frames at page `pfn`; returns the first frame.
   virtual Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) = 0;

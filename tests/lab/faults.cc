@@ -33,6 +33,7 @@ using spawner::toolstack::GuestTemplate;
 using spawner::toolstack::XenCalls;
 
 constexpr uint64_t kMemory = 256 << 10;
+constexpr uint64_t kLargeMemory = 8 << 20;
 constexpr uint32_t kAllDomains = 1024;
 constexpr DomId kDomId{32751};
 
@@ -111,6 +112,8 @@ class Faults {
     tests_.run("a guest whose event channel was not left open", [this] { return wrong_port(); });
     tests_.run("a guest that answers, dies, and leaves its event channel to the next",
                [this] { return ports_are_used_again(); });
+    tests_.run("a guest that takes of its claimed memory", [this] { return claimed_memory_is_there(); });
+    tests_.run("a claim on more than Xen has left", [this] { return claims_are_kept(); });
     tests_.run("more grants than the guest gives", [this] { return too_many_grants(); });
     tests_.run("a guest that jumps into its data", [this] { return crash(); });
     tests_.run("guests that a former run left", [this] { return sweep(); });
@@ -159,6 +162,39 @@ class Faults {
       if (card->guest.phase != abi::GuestPhase::kRunning) return "a guest did not start";
     }
     return "";
+  }
+
+  std::string claimed_memory_is_there() {
+    const auto large = spawner::toolstack::make_guest_template(guest::xen_image(), "large", kLargeMemory, 0);
+    if (!large) return large.error().text();
+    auto built = builder_.build(*large, identity(8));
+    if (!built) return built.error().text();
+    auto link = connect(*built, large->layout.shared_area_pages);
+    if (!link) return link.error().text();
+    const auto* card = reinterpret_cast<const volatile abi::Card*>((*link)->card());
+    if (const auto started = xen_.unpause(kDomId); !started) return started.error().text();
+    for (int i = 0; i < kEventTries && card->guest.boot_ns == 0; ++i) usleep(1000);
+    if (card->guest.phase != abi::GuestPhase::kRunning) return "it did not start";
+    const auto info = xen_.list_domains(kDomId, 1);
+    if (!info || info->empty()) return "it is gone";
+    return info->front().pages >= large->layout.populated_pages ? "" : "it took none";
+  }
+
+  /// No page of theirs but the first few is populated; yet they cannot have more than there is.
+  std::string claims_are_kept() {
+    const auto largest = spawner::toolstack::make_guest_template(guest::xen_image(), "largest",
+                                                                 spawner::toolstack::kMaxGuestBytes, 0);
+    if (!largest) return largest.error().text();
+    const uint64_t left = xen_.free_memory().value_or(0);
+    std::vector<BuiltDomain> guests;
+    for (uint16_t i = 0; i <= left / spawner::toolstack::kMaxGuestBytes; ++i) {
+      auto guest = identity(9);
+      guest.domid = DomId(static_cast<uint16_t>(kDomId.value() - i));
+      auto built = builder_.build(*largest, guest);
+      if (!built) return built.error().code() == ErrorCode::kNoMemory ? "" : built.error().text();
+      guests.push_back(std::move(*built));
+    }
+    return fmt::format("{} guests of 512 MiB in {} MiB", guests.size(), left >> 20);
   }
 
   std::string too_many_grants() {

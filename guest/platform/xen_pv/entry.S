@@ -5,6 +5,7 @@
 # Source: Xen public headers xen/elfnote.h and xen/arch-x86/xen-x86_64.h (exception frames).
 
 #define __ASSEMBLY__ 1
+#define HYPERVISOR_IRET 23
 #include <xen/elfnote.h>
 
 .section .text.entry, "ax", @progbits
@@ -23,7 +24,8 @@ xen_pv_entry:
     ud2
 .size xen_pv_entry, . - xen_pv_entry
 
-# Every exception is the guest's end, so a stub keeps nothing: it says which one it was and where its frame is.
+# Every exception but a page fault is the guest's end, so a stub keeps nothing: it says which one it was and where its
+# frame is.
 # The frame: %rcx, %r11, then an error code where the CPU pushes one, then %rip, %cs, %rflags, %rsp, %ss.
 # One stub every 16 bytes, in the order of the vectors.
 .globl xen_pv_exception_stubs
@@ -31,14 +33,50 @@ xen_pv_entry:
 xen_pv_exception_stubs:
 .irp vector, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19
     .p2align 4
+.if \vector == 14
+    jmp page_fault
+.else
     movl $\vector, %edi
     jmp exception_common
+.endif
 .endr
 
 exception_common:
     movq %rsp, %rsi
     andq $-16, %rsp
     call xen_pv_exception
+    ud2
+
+# A page fault may be repaired: what the C code may change is kept, and the way back is Xen's iret, which wants the
+# frame of struct iret_context: %rax, %r11, %rcx, flags, then what the CPU pushed. Xen aligns the frame to 16 bytes.
+page_fault:
+    pushq %rax
+    pushq %rdx
+    pushq %rsi
+    pushq %rdi
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    leaq 56(%rsp), %rdi
+    subq $8, %rsp
+    call xen_pv_page_fault
+    addq $8, %rsp
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rdi
+    popq %rsi
+    popq %rdx
+    popq %rax
+    movq (%rsp), %rcx
+    movq 8(%rsp), %r11
+    addq $24, %rsp
+    pushq $0
+    pushq %rcx
+    pushq %r11
+    pushq %rax
+    movl $HYPERVISOR_IRET, %eax
+    syscall
     ud2
 
 .section .stack, "aw", @nobits

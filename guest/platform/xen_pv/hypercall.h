@@ -10,9 +10,14 @@
 
 namespace synfluid::guest::xen_pv {
 
-inline long hypercall(long number, uintptr_t first, uintptr_t second = 0) {
+inline long hypercall(long number, uintptr_t first, uintptr_t second = 0, uintptr_t third = 0,
+                      uintptr_t fourth = 0) {
+  register uintptr_t r10 asm("r10") = fourth;
   long result;
-  asm volatile("syscall" : "=a"(result), "+D"(first), "+S"(second) : "0"(number) : "rcx", "r11", "memory");
+  asm volatile("syscall"
+               : "=a"(result), "+D"(first), "+S"(second), "+d"(third), "+r"(r10)
+               : "0"(number)
+               : "rcx", "r11", "memory");
   return result;
 }
 
@@ -41,6 +46,34 @@ inline evtchn_port_t bind_port(domid_t domain, evtchn_port_t remote) {
 inline void send_event(evtchn_port_t port) {
   evtchn_send send{port};
   hypercall(__HYPERVISOR_event_channel_op, EVTCHNOP_send, reinterpret_cast<uintptr_t>(&send));
+}
+
+/// Takes one page of what is claimed for us. Returns its frame; 0 if there is none.
+inline xen_pfn_t populate_page(uint64_t pfn) {
+  xen_pfn_t extent = pfn;
+  xen_memory_reservation reservation{};
+  set_xen_guest_handle(reservation.extent_start, &extent);
+  reservation.nr_extents = 1;
+  reservation.domid = DOMID_SELF;
+  const long taken =
+      hypercall(__HYPERVISOR_memory_op, XENMEM_populate_physmap, reinterpret_cast<uintptr_t>(&reservation));
+  return taken == 1 ? extent : 0;
+}
+
+inline bool map_page(const void* at, uint64_t entry) {
+  return hypercall(__HYPERVISOR_update_va_mapping, reinterpret_cast<uintptr_t>(at), entry, UVMF_NONE) == 0;
+}
+
+/// Makes an empty page table of a frame of ours, and enters it into `entry` of the table above it, both by
+/// machine addresses.
+inline bool add_page_table(xen_pfn_t frame, uint64_t entry, uint64_t value) {
+  mmuext_op clear{};
+  clear.cmd = MMUEXT_CLEAR_PAGE;
+  clear.arg1.mfn = frame;
+  if (hypercall(__HYPERVISOR_mmuext_op, reinterpret_cast<uintptr_t>(&clear), 1, 0, DOMID_SELF) != 0)
+    return false;
+  mmu_update update{entry | MMU_NORMAL_PT_UPDATE, value};
+  return hypercall(__HYPERVISOR_mmu_update, reinterpret_cast<uintptr_t>(&update), 1, 0, DOMID_SELF) == 0;
 }
 
 [[noreturn]] inline void shut_down(unsigned reason) {

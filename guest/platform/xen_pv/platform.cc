@@ -3,10 +3,10 @@
 // It takes no interrupts: upcalls stay masked (the builder sees to that before the first instruction), and
 // waiting is one SCHEDOP_poll on the vif's event channel with the deadline as its time-out. So it needs no
 // timer interrupt, no handler and no stack for one. Exceptions are bugs: each is noted on the card and ends
-// the domain.
+// the domain. But for one: a page fault in working memory that is claimed and not there yet gets the page.
 //
-// What the builder promises (spawner/toolstack/layout.h): the card at start_info.mod_start, working memory
-// from the shared area's end to the last page, and Xen's shared info page mapped after that.
+// What the builder promises (spawner/toolstack/layout.h): the card at start_info.mod_start, Xen's shared info
+// page mapped behind the shared area, and working memory from there to the last page.
 #include "guest/platform/platform.h"
 
 #include <cstddef>
@@ -23,6 +23,7 @@ extern std::byte xen_pv_base[];
 extern std::byte xen_pv_exception_stubs[];
 [[noreturn]] void xen_pv_start(const start_info* info);
 [[noreturn]] void xen_pv_exception(uint32_t vector, const uint64_t* frame);
+void xen_pv_page_fault(const uint64_t* frame);
 }
 
 namespace synfluid::guest::xen_pv {
@@ -32,6 +33,18 @@ constexpr uint32_t kVectors = 20;
 constexpr uint32_t kStubBytes = 16;
 constexpr uint32_t kPageFault = 14;
 constexpr domid_t kBackendDomain = 0;
+
+/// The builder's page tables: L4, L3, L2, then the first L1 tables.
+constexpr uint64_t kL2 = 2;
+constexpr uint64_t kTableEntries = 512;
+constexpr uint64_t kL1Span = kTableEntries * abi::kPageBytes;
+
+/// Of a page-fault's error code: the page was mapped, so the access was not allowed.
+constexpr uint64_t kFaultPresent = 1;
+
+/// Present, writable, user (which a PV kernel is), accessed, dirty; and a page's, not executable.
+constexpr uint64_t kTableEntry = 0x67;
+constexpr uint64_t kReadWriteEntry = 1ull << 63 | kTableEntry;
 
 /// Vectors for which the CPU pushes an error code: 8, 10 to 14, 17.
 constexpr uint32_t kWithErrorCode = 1u << 8 | 0x1fu << 10 | 1u << 17;
@@ -44,8 +57,10 @@ class XenPvPlatform final : public Platform {
  public:
   explicit XenPvPlatform(const start_info& info)
       : area_(reinterpret_cast<std::byte*>(info.mod_start)),
+        shared_info_(reinterpret_cast<volatile shared_info*>(area_ + info.mod_len)),
+        memory_begin_(area_ + info.mod_len + abi::kPageBytes),
         end_(xen_pv_base + info.nr_pages * abi::kPageBytes),
-        memory_begin_(area_ + info.mod_len) {
+        l2_frame_(reinterpret_cast<const xen_pfn_t*>(info.mfn_list)[pfn_of(info.pt_base) + kL2]) {
     started_ns_ = now_ns();
   }
 
@@ -67,7 +82,7 @@ class XenPvPlatform final : public Platform {
   std::span<std::byte> memory() override { return {memory_begin_, end_}; }
 
   abi::Card& card() { return *reinterpret_cast<abi::Card*>(area_); }
-  volatile shared_info& shared() { return *reinterpret_cast<volatile shared_info*>(end_); }
+  volatile shared_info& shared() { return *shared_info_; }
 
   /// False if the back end has not left a port open to us. What it wrote into the rings before now is found
   /// by looking: the port is pending from the start.
@@ -76,13 +91,39 @@ class XenPvPlatform final : public Platform {
     return port_ != 0;
   }
 
-  void clear_memory() {
-    auto* at = memory_begin_;
-    size_t words = memory().size() / sizeof(uint64_t);
-    asm volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(0) : "memory");
+  /// What is there of it from the start.
+  void clear_memory() { clear(memory_begin_, size_t{card().fixed.ready_pages} * abi::kPageBytes); }
+
+  /// Gets the page at `address` if it is of working memory that is claimed for us and was never touched.
+  bool get_memory(uintptr_t address) {
+    auto* const page = reinterpret_cast<std::byte*>(address & ~uintptr_t{abi::kPageBytes - 1});
+    if (page < memory_begin_ || page >= end_) return false;
+    const xen_pfn_t frame = populate_page(pfn_of(address));
+    const uint64_t entry = frame * abi::kPageBytes | kReadWriteEntry;
+    if (frame == 0) return false;
+    if (!map_page(page, entry) && !(add_table_for(address) && map_page(page, entry))) return false;
+    clear(page, abi::kPageBytes);
+    return true;
   }
 
  private:
+  static uint64_t pfn_of(uintptr_t address) {
+    return (address - reinterpret_cast<uintptr_t>(xen_pv_base)) / abi::kPageBytes;
+  }
+
+  /// An L1 table for the addresses around this one. Such tables are numbered from the end of memory on.
+  bool add_table_for(uintptr_t address) {
+    const uintptr_t span = address / kL1Span;
+    const xen_pfn_t frame = populate_page(pfn_of(reinterpret_cast<uintptr_t>(end_)) + span);
+    const uint64_t entry = l2_frame_ * abi::kPageBytes + span % kTableEntries * sizeof(uint64_t);
+    return frame != 0 && add_page_table(frame, entry, frame * abi::kPageBytes | kTableEntry);
+  }
+
+  static void clear(std::byte* at, size_t bytes) {
+    size_t words = bytes / sizeof(uint64_t);
+    asm volatile("rep stosq" : "+D"(at), "+c"(words) : "a"(0) : "memory");
+  }
+
   /// An event that is pending stays so until this takes it: only then can the next one wake us.
   bool take_event() {
     constexpr uint32_t kWordBits = 64;
@@ -93,8 +134,10 @@ class XenPvPlatform final : public Platform {
   }
 
   std::byte* area_;
-  std::byte* end_;
+  volatile shared_info* shared_info_;
   std::byte* memory_begin_;
+  std::byte* end_;
+  xen_pfn_t l2_frame_;
   uint64_t started_ns_ = 0;
   evtchn_port_t port_ = 0;
 };
@@ -132,6 +175,14 @@ extern "C" void xen_pv_start(const start_info* info) {
   }
   the_platform->clear_memory();
   guest_main(*the_platform);
+}
+
+/// Returns when the access can be made again.
+extern "C" void xen_pv_page_fault(const uint64_t* frame) {
+  if (the_platform != nullptr && (frame[kFrameErrorCode] & kFaultPresent) == 0 &&
+      the_platform->get_memory(the_platform->shared().vcpu_info[0].arch.cr2))
+    return;
+  xen_pv_exception(kPageFault, frame);
 }
 
 extern "C" void xen_pv_exception(uint32_t vector, const uint64_t* frame) {

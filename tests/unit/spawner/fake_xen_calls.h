@@ -82,14 +82,13 @@ class FakeXenCalls final : public XenCalls {
     return {};
   }
 
-  Result<Outfit> equip(DomId domid, uint64_t page_limit, unsigned order) override {
+  Result<Outfit> equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory) override {
     Domain& domain = domains.at(domid);
     domain.has_vcpu = true;
     domain.page_limit = page_limit;
-    const auto first = populate(domid, 0, order);
-    return Outfit{.first_frame = first ? std::optional(*first) : std::nullopt,
-                  .shared_info_frame = domain.shared_info,
-                  .grant_frame = domain.grant_frame};
+    for (MemoryPiece& piece : memory)
+      if (const auto frame = populate(domid, piece.pfn, piece.order)) piece.frame = *frame;
+    return Outfit{.shared_info_frame = domain.shared_info, .grant_frame = domain.grant_frame};
   }
 
   Result<uint64_t> populate(DomId domid, uint64_t pfn, unsigned order) override {

@@ -32,13 +32,40 @@ TEST(GuestLayout, RegionsFollowEachOtherWithoutHoles) {
     EXPECT_EQ(layout->page_tables_pfn, 6u);
     EXPECT_EQ(layout->boot_info_pfn, layout->page_tables_pfn + layout->page_table_pages);
     EXPECT_EQ(layout->shared_area_pfn, layout->boot_info_pfn + layout->boot_info_pages);
-    EXPECT_EQ(layout->memory_pfn, layout->shared_area_pfn + abi::shared_pages(layout->buffers));
+    EXPECT_EQ(layout->shared_info_pfn, layout->shared_area_pfn + abi::shared_pages(layout->buffers));
+    EXPECT_EQ(layout->memory_pfn, layout->shared_info_pfn + 1);
     EXPECT_GE(layout->pages, layout->memory_pfn + kMinMemoryPages);
+    EXPECT_EQ(layout->ready_pages(), kReadyMemoryPages);
+    EXPECT_LT(layout->populated_pages, layout->pages);
     EXPECT_GE(layout->buffers, kMinBuffers);
     EXPECT_LE(layout->rx_posted, layout->buffers);
     EXPECT_GE(layout->rx_posted, 1u);
-    EXPECT_GE(size_t{layout->boot_info_pages} * kPageBytes, kP2mOffset + size_t{layout->pages} * 8);
+    EXPECT_GE(size_t{layout->boot_info_pages} * kPageBytes, kP2mOffset + size_t{layout->populated_pages} * 8);
   }
+}
+
+TEST(GuestLayout, LeavesRoomForThePageTablesThatTheGuestAdds) {
+  for (const uint64_t memory : {256 * kKiB, 4096 * kKiB, 65536 * kKiB, uint64_t{512} * 1024 * kKiB}) {
+    const auto layout = lay_out_guest(usual_image(), memory, 0);
+    ASSERT_TRUE(layout) << layout.error().text();
+    const uint64_t end = layout->address_of(layout->pages) - 1;
+    const uint64_t tables = (end >> 21) - (layout->virt_base >> 21) + 1;
+    const uint64_t added = tables - (layout->page_table_pages - 3);
+    EXPECT_EQ(layout->memory_pages, memory / kPageBytes);
+    EXPECT_LE(layout->pages - 1 + added, layout->memory_pages);
+    EXPECT_GE(layout->pages - 1 + added, layout->memory_pages - 1) << "at the most a page is lost";
+  }
+}
+
+TEST(GuestLayout, HasTablesForAllThatIsPopulated) {
+  const auto layout = lay_out_guest(usual_image(), 8192 * kKiB, abi::kMaxBuffers);
+  ASSERT_TRUE(layout) << layout.error().text();
+  EXPECT_EQ(layout->page_table_pages, 4u);
+  auto image = usual_image();
+  image.pages = 500;
+  const auto large = lay_out_guest(image, 8192 * kKiB, 0);
+  ASSERT_TRUE(large) << large.error().text();
+  EXPECT_EQ(large->page_table_pages, 5u);
 }
 
 TEST(GuestLayout, SaysWhatIsNeededAndWhatIsThere) {
@@ -62,9 +89,10 @@ class Guest {
   Guest(const PvImage& image, uint64_t memory) : layout_(lay_out_guest(image, memory, 0).value()) {
     const auto tables = make_page_tables(image, layout_);
     tables_ = static_cast<uint32_t>(tables.size());
-    frames_.resize(layout_.pages + 1);
+    frames_.resize(layout_.populated_pages);
     // Scattered, so that a page number taken for a frame number is noticed.
-    for (uint32_t pfn = 0; pfn <= layout_.pages; ++pfn) frames_[pfn] = kBaseFrame + uint64_t{pfn} * 3;
+    for (uint32_t pfn = 0; pfn < layout_.populated_pages; ++pfn)
+      frames_[pfn] = kBaseFrame + uint64_t{pfn} * 3;
     for (uint32_t i = 0; i < tables.size(); ++i) {
       auto& table = written_[frames_[layout_.page_tables_pfn + i]];
       table.fill(0xdbdb'dbdb'dbdb'dbdb);
@@ -107,11 +135,11 @@ class Guest {
   uint32_t tables_ = 0;
 };
 
-TEST(PageTables, MapEveryPageToItsFrame) {
+TEST(PageTables, MapEveryPopulatedPageToItsFrame) {
   for (const uint64_t memory : {256 * kKiB, 8192 * kKiB}) {
     const Guest guest(usual_image(), memory);
     ASSERT_EQ(guest.tables(), guest.layout().page_table_pages);
-    for (uint32_t pfn = 0; pfn <= guest.layout().pages; ++pfn) {
+    for (uint32_t pfn = 0; pfn < guest.layout().populated_pages; ++pfn) {
       const auto entry = guest.walk(guest.layout().address_of(pfn));
       ASSERT_TRUE(entry) << pfn;
       EXPECT_EQ(Guest::frame_of(*entry), guest.frame(pfn)) << pfn;
@@ -123,8 +151,8 @@ TEST(PageTables, MapNothingElse) {
   const Guest guest(usual_image(), 512 * kKiB);
   EXPECT_FALSE(guest.walk(0));
   EXPECT_FALSE(guest.walk(ElfMaker::kBase - 1));
-  EXPECT_FALSE(guest.walk(guest.layout().address_of(guest.layout().pages + 1)));
-  EXPECT_EQ(guest.present_entries(), uint64_t{guest.layout().pages} + 1 + 3);
+  EXPECT_FALSE(guest.walk(guest.layout().address_of(guest.layout().populated_pages)));
+  EXPECT_EQ(guest.present_entries(), uint64_t{guest.layout().populated_pages} + 3);
 }
 
 TEST(PageTables, GiveEveryPageItsAccess) {
@@ -141,7 +169,7 @@ TEST(PageTables, GiveEveryPageItsAccess) {
   EXPECT_EQ(flags(layout.boot_info_pfn), kPteNoExecute);
   EXPECT_EQ(flags(layout.shared_area_pfn), kPteNoExecute | kPteWritable);
   EXPECT_EQ(flags(layout.memory_pfn), kPteNoExecute | kPteWritable);
-  EXPECT_EQ(flags(layout.pages), kPteNoExecute | kPteWritable) << "shared info";
+  EXPECT_EQ(flags(layout.shared_info_pfn), kPteNoExecute | kPteWritable) << "shared info";
 }
 
 TEST(PageTables, LeaveAHoleInTheImageUnmapped) {
@@ -156,7 +184,7 @@ TEST(PageTables, LeaveAHoleInTheImageUnmapped) {
 
 TEST(BootInfo, TellsTheGuestWhereItsCardIs) {
   const auto layout = lay_out_guest(usual_image(), 512 * kKiB, 0).value();
-  std::vector<uint64_t> frames(layout.pages + 1);
+  std::vector<uint64_t> frames(layout.populated_pages);
   std::iota(frames.begin(), frames.end(), 0x777);
   std::vector<std::byte> page(layout.boot_info_pages * kPageBytes, std::byte{0xdb});
   write_boot_info(layout, frames, page);
@@ -168,12 +196,12 @@ TEST(BootInfo, TellsTheGuestWhereItsCardIs) {
   };
   EXPECT_EQ(std::memcmp(page.data(), "xen-3.0-x86_64", 15), 0);
   EXPECT_EQ(word(32), layout.pages) << "nr_pages";
-  EXPECT_EQ(word(40), frames[layout.pages] * kPageBytes) << "shared_info";
+  EXPECT_EQ(word(40), frames[layout.shared_info_pfn] * kPageBytes) << "shared_info";
   EXPECT_EQ(word(88), layout.address_of(layout.page_tables_pfn)) << "pt_base";
   EXPECT_EQ(word(112), layout.address_of(layout.shared_area_pfn)) << "mod_start";
   EXPECT_EQ(word(120), layout.shared_area_pages * kPageBytes) << "mod_len";
   EXPECT_EQ(word(kP2mOffset), frames[0]);
-  EXPECT_EQ(word(kP2mOffset + 8 * (layout.pages - 1)), frames[layout.pages - 1]);
+  EXPECT_EQ(word(kP2mOffset + 8 * (layout.populated_pages - 1)), frames.back());
 }
 
 }  // namespace
