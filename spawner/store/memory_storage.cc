@@ -110,15 +110,8 @@ class MemoryStorage::Impl {
   using Block = std::array<Node, kBlock>;
 
   Node& at(NodeId id) { return (*blocks_[id / kBlock])[id % kBlock]; }
-  uint32_t hash_of(NodeId parent, std::string_view name) const {
-    return static_cast<uint32_t>(hash_(parent, name));
-  }
-  NodeId child_of(NodeId parent, std::string_view name) const {
-    return table_.find(hash_of(parent, name), [&](NodeId id) {
-      const Node& node = (*this)[id];
-      return node.parent == parent && node.name() == name;
-    });
-  }
+  uint32_t hash_of(std::string_view path) const { return static_cast<uint32_t>(hash_(0, path)); }
+  bool is_at(NodeId id, std::string_view path) const;
   NodeId walk(std::string_view path) const;
   std::string path_of(NodeId id) const;
 
@@ -163,15 +156,22 @@ class MemoryStorage::Impl {
 };
 
 NodeId MemoryStorage::Impl::walk(std::string_view path) const {
-  if (path.empty()) return kNone;
-  if (path[0] == '@') return child_of(kNowhere, path);
-  NodeId id = root_;
-  for (size_t at = 1; at < path.size() && id != kNone;) {
-    const size_t end = std::min(path.find('/', at), path.size());
-    id = child_of(id, path.substr(at, end - at));
-    at = end + 1;
+  if (path == "/") return root_;
+  return table_.find(hash_of(path), [&](NodeId id) { return is_at(id, path); });
+}
+
+/// Whether this is the node's path: its names are compared from the last to the first.
+bool MemoryStorage::Impl::is_at(NodeId id, std::string_view path) const {
+  for (;;) {
+    const Node& node = (*this)[id];
+    const std::string_view name = node.name();
+    if (node.parent == kNowhere) return path == name;
+    if (path.size() <= name.size() || !path.ends_with(name)) return false;
+    path.remove_suffix(name.size());
+    if (path.back() != '/') return false;
+    path.remove_suffix(1);
+    id = node.parent;
   }
-  return id;
 }
 
 std::string MemoryStorage::Impl::path_of(NodeId id) const {
@@ -226,7 +226,7 @@ void MemoryStorage::Impl::create(const Change& change) {
   Node& node = at(id);
   set_text(node, name, change.value);
   node.parent = parent;
-  node.hash = hash_of(parent, name);
+  node.hash = hash_of(change.path);
   node.generations = {generation_, generation_, generation_};
   table_.insert(node.hash, id);
   if (parent != kNowhere) join_siblings(id, parent);

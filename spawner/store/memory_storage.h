@@ -1,14 +1,14 @@
 // Nodes in memory: at most 256 bytes a node of a XenStore's usual kind, all counted, and no allocation to
 // read one.
 //
-//   slot table   (parent, name) hashed ──▶ node number       open addressing, 8 bytes a slot
+//   slot table   path hashed ──▶ node number       open addressing, 8 bytes a slot
 //   node         parent, siblings, first child, permissions, generations, text     in blocks that never move
 //   text         name and value, in one allocation with a little room to grow
 //   permissions  each different set once, with the list of its nodes: so a dead domain's nodes are found by
 //                their number, and an owner's are counted without a walk
 //
-// A path is found component by component, one probe each. Children are a ring of siblings: to add or remove
-// one costs the same among 10,000 as among ten.
+// A path is hashed whole; the node found is held to it name by name, upwards. Children are a ring of
+// siblings: to add or remove one costs the same among 10,000 as among ten.
 //
 // Threads: one. Errors: none; out of memory ends the process, so quotas come before. See storage.h for the
 // rest.

@@ -30,8 +30,13 @@ class SecretHash {
       std::memcpy(&word, at, 8);
       hash = fold(hash ^ word, step_);
     }
+    // The rest, overlapping what went before; its length is in the hash already.
     uint64_t word = 0;
-    for (; left > 0; --left, ++at) word = word << 8 | static_cast<uint8_t>(*at);
+    if (bytes.size() >= 8) {
+      std::memcpy(&word, bytes.data() + bytes.size() - 8, 8);
+    } else {
+      for (; left > 0; --left, ++at) word = word << 8 | static_cast<uint8_t>(*at);
+    }
     return fold(hash ^ word, end_);
   }
 

@@ -79,6 +79,7 @@ WatchId WatchTable::add(Watch watch, WatchId& first) {
   watch_table_.insert(hash_of(watch), id);
   watches_[id] = std::move(watch);
   ++used_;
+  if (watches_[id].depth) ++with_depth_;
   return id;
 }
 
@@ -94,6 +95,7 @@ void WatchTable::remove(WatchId id, WatchId& first) {
   if (watch.next_of_connection != kNoWatch)
     watches_[watch.next_of_connection].previous_of_connection = watch.previous_of_connection;
   const uint32_t number = watch.place;
+  if (watch.depth) --with_depth_;
   watch = {};
   free_watches_.push_back(id);
   --used_;

@@ -58,7 +58,8 @@ class WatchTable {
   /// Those an event on this path matches: set on it or above it, within their depth; from the root downwards.
   template <class Visit>
   void for_each_matching(std::string_view path, Visit visit) const {
-    uint32_t levels = path == "/" ? 0 : static_cast<uint32_t>(std::ranges::count(path, '/'));
+    // Counted for those alone who have a depth.
+    uint32_t levels = with_depth_ == 0 ? 0 : levels_of(path);
     uint32_t place = path[0] == '@' ? kSpecial : kRoot;
     for (std::string_view rest = path.substr(path[0] == '@' ? 0 : 1);; --levels) {
       for (WatchId id = places_[place].first; id != kNoWatch; id = watches_[id].next_here)
@@ -97,6 +98,9 @@ class WatchTable {
     std::string name;
   };
 
+  static uint32_t levels_of(std::string_view path) {
+    return path == "/" ? 0 : static_cast<uint32_t>(std::ranges::count(path, '/'));
+  }
   static std::string_view take_component(std::string_view& rest) {
     const std::string_view component = rest.substr(0, rest.find('/'));
     rest.remove_prefix(std::min(rest.size(), component.size() + 1));
@@ -124,6 +128,7 @@ class WatchTable {
   std::vector<Watch> watches_;
   std::vector<WatchId> free_watches_;
   size_t used_ = 0;
+  size_t with_depth_ = 0;
 };
 
 }  // namespace synfluid::spawner::store

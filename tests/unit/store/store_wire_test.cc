@@ -58,6 +58,21 @@ TEST(Wire, PathsHaveTheProtocolsForm) {
   for (const char* path : {"@", "@/", "@a/", "a"}) EXPECT_FALSE(is_special_path(path)) << path;
 }
 
+TEST(Wire, EveryByteIsJudgedAlikeAtEveryPlace) {
+  const std::string allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_@";
+  for (size_t length = 2; length < 40; ++length) {
+    for (size_t at = 1; at < length; ++at) {
+      for (int byte = 0; byte < 256; ++byte) {
+        std::string path = "/" + std::string(length - 1, 'x');
+        path[at] = static_cast<char>(byte);
+        const bool slash = path[at] == '/' && at > 1 && at + 1 < length;
+        const bool expected = slash || allowed.find(path[at]) != std::string::npos;
+        ASSERT_EQ(is_absolute_path(path), expected) << length << " " << at << " " << byte;
+      }
+    }
+  }
+}
+
 TEST(Wire, PathsAreTakenApart) {
   EXPECT_EQ(parent_of("/a/b"), "/a");
   EXPECT_EQ(parent_of("/a"), "/");
