@@ -42,8 +42,8 @@ struct Options {
   uint32_t together = 64;
   uint32_t clients = 10'000;
   uint32_t nodes = 170'000;
-  uint32_t peer_clients = 1'000;
-  uint32_t peer_nodes = 17'000;
+  uint32_t peer_clients = 100;
+  uint32_t peer_nodes = 10'000;
   std::vector<std::string> only{};
   std::string program = "synfluid-store";
   std::string json{};

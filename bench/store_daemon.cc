@@ -106,13 +106,13 @@ std::string last_line(const std::string& path) {
 
 std::vector<StoreKind> all_stores(const std::string& our_program) {
   const std::string many = "100000000";
+  std::vector<std::string> ours = {our_program, "--no-fork", "--socket", "{socket}", "--run-dir", "{dir}"};
+  if (!std::filesystem::exists("/proc/xen/xsd_port")) ours.emplace_back("--no-domains");
+  std::vector<std::string> on_lmdb = ours;
+  on_lmdb.insert(on_lmdb.end(), {"--storage", "lmdb:{dir}/tree"});
   return {
-      {.name = "synfluid",
-       .words = {our_program, "--socket", "{socket}", "--run-dir", "{dir}"},
-       .config = {}},
-      {.name = "synfluid_lmdb",
-       .words = {our_program, "--socket", "{socket}", "--run-dir", "{dir}", "--storage", "lmdb:{dir}/tree"},
-       .config = {}},
+      {.name = "synfluid", .words = ours, .config = {}},
+      {.name = "synfluid_lmdb", .words = on_lmdb, .config = {}},
       {.name = "xenstored",
        .words = {"xenstored", "--no-fork", "--pid-file", "{dir}/pid", "--entry-nb", many, "--watch-nb", many,
                  "--transaction", "100000"},

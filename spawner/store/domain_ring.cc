@@ -74,11 +74,12 @@ std::optional<size_t> DomainRing::read(std::span<char> into) {
   return bytes;
 }
 
-bool DomainRing::consume(uint32_t keep) {
-  const uint32_t upto = read_ - std::min(keep, read_ - consumed_);
-  if (upto == consumed_) return false;
-  consumed_ = upto;
+bool DomainRing::consume() {
+  if (consumed_ == read_) return false;
+  consumed_ = read_;
   store(page_->request_consumer, consumed_);
+  // The guest's index is looked at only after ours is there for it to see.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
   return true;
 }
 

@@ -51,8 +51,8 @@ class DomainRing {
   std::optional<size_t> read(std::span<char> into);
   /// True when read() would give something.
   bool has_input() const;
-  /// Gives the ring back all that was read but the last `keep` bytes. True: the guest should be told.
-  bool consume(uint32_t keep);
+  /// Gives the ring back all that was read. True: there was something, and the guest should be told.
+  bool consume();
 
   /// How many bytes fit.
   std::optional<uint32_t> room() const;

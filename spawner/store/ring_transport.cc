@@ -1,5 +1,6 @@
 #include "spawner/store/ring_transport.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace synfluid::spawner::store {
@@ -62,11 +63,15 @@ void RingStream::begin_anew(std::unique_ptr<RingPort> port) {
 Stream::Taken RingStream::read(std::span<char> into) {
   if (failed_) return {};
   const auto bytes = ring_.read(into);
-  if (bytes) return {*bytes, false};
-  broken(Broken::kIndices);
-  return {};
+  if (!bytes) {
+    broken(Broken::kIndices);
+    return {};
+  }
+  if (*bytes > 0) board_.mark_dirty(*this);  // they are given back at the turn's end
+  return {*bytes, false};
 }
 
+/// Fills the ring to its last byte: a guest rings when it has read from a full one, and only then.
 size_t RingStream::write(std::span<const char> messages, size_t already) {
   if (failed_) return 0;
   const auto room = ring_.room();
@@ -74,29 +79,24 @@ size_t RingStream::write(std::span<const char> messages, size_t already) {
     broken(Broken::kIndices);
     return 0;
   }
-  size_t begin = 0, end = already;
-  while (end < messages.size()) {
-    const size_t whole = kHeaderBytes + parse_header(messages.subspan(begin)).length;
-    const size_t left = already + *room - end;
-    if (begin + whole - end > left) {
-      if (whole > kRingBytes) end += left;
-      break;
-    }
-    begin = end = begin + whole;
-  }
-  if (end == already) return 0;
-  ring_.write(messages.subspan(already, end - already));
+  const auto bytes = messages.subspan(already, std::min<size_t>(*room, messages.size() - already));
+  if (bytes.empty()) return 0;
+  ring_.write(bytes);
   tell_ = true;
-  return end - already;
+  return bytes.size();
 }
 
-void RingStream::turn_ended(bool drained, size_t partial, size_t partial_whole) {
+/// A guest rings when it adds to a ring of which all was taken, and only then: so after every taking there is
+/// another look.
+void RingStream::turn_ended(bool drained) {
   if (std::exchange(forget_later_, false)) {
     drop_buffers();
     board_.engine().reset(id());
   }
-  if (!failed_ && drained && board_.engine().wants_input(id()))
-    tell_ |= ring_.consume(partial_whole > kRingBytes ? 0 : static_cast<uint32_t>(partial));
+  if (!failed_ && drained && board_.engine().wants_input(id()) && ring_.consume()) {
+    tell_ = true;
+    if (ring_.has_input()) board_.mark_ready(*this);
+  }
   if (std::exchange(tell_, false) && port_) port_->notify();
 }
 

@@ -1,9 +1,11 @@
 // XenStore over the page that a domain shares with us.
 //
-// A message goes into the ring whole if it is short enough ever to fit; requests are given back to the ring
-// when their replies are in it. So a store that is killed between two turns loses nothing of a guest's
-// conversation. A guest that breaks its ring is told in the ring's error word and not listened to any more,
-// until it asks for a reconnection.
+// Requests are given back to the ring when their replies are in it, so a store that is killed between two
+// turns leaves no request unanswered. A message that was half in the ring at that moment is lost to the
+// guest. A guest that breaks its ring is told in the ring's error word and not listened to any more, until it
+// asks for a reconnection.
+//
+// When a guest rings: Linux' drivers/xen/xenbus/xenbus_comms.c, which rings least of all front ends.
 //
 // Threads: one. Ownership: a stream owns its port, which owns page and event channel.
 #pragma once
@@ -41,7 +43,7 @@ class RingStream final : public Stream {
  private:
   Taken read(std::span<char> into) override;
   size_t write(std::span<const char> messages, size_t already) override;
-  void turn_ended(bool drained, size_t partial, size_t partial_whole) override;
+  void turn_ended(bool drained) override;
   void broken(Broken why) override;
 
   std::unique_ptr<RingPort> port_;

@@ -101,8 +101,7 @@ void Stream::flush() {
     if (closed_) return;
     count_delivered();
   }
-  const size_t partial = in_.size();
-  turn_ended(out_.empty(), partial, partial >= kHeaderBytes ? message_bytes(in_) : 0);
+  turn_ended(out_.empty() && !holds_request(in_));
   if (was_full && queued() < kQueuedEnough) board_.mark_ready(*this);
 }
 

@@ -62,9 +62,8 @@ class Stream {
   /// Writes some of `messages`, whole ones, of which the first `already` bytes were written before. Returns
   /// how many more were.
   virtual size_t write(std::span<const char> messages, size_t already) = 0;
-  /// After flush(): `drained` says that nothing is queued, `partial` how many bytes at the end of what was
-  /// read are the beginning of a request, `partial_whole` how long that one will be (0: not known yet).
-  virtual void turn_ended(bool /*drained*/, size_t /*partial*/, size_t /*partial_whole*/) {}
+  /// After flush(); `drained`: every request that was read has been served, and nothing is queued any more.
+  virtual void turn_ended(bool /*drained*/) {}
   /// The connection cannot go on. The default closes it.
   virtual void broken(Broken why);
 
