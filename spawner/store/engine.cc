@@ -291,7 +291,15 @@ void Engine::Impl::restore(const EngineState& state) {
     Connection& ring = at(domain.connection);
     ring.is_ring = true;
     domains_[domain.domid].state = domain;
-    if (domain.target) domains_[*domain.target].targeted_by.push_back(domain.domid);
+  }
+  for (auto& [domid, domain] : domains_) {
+    if (!domain.state.target) continue;
+    const auto aim = domains_.find(*domain.state.target);
+    if (aim == domains_.end()) {
+      domain.state.target.reset();
+    } else {
+      aim->second.targeted_by.push_back(domid);
+    }
   }
   for (const ConnectionState& saved : state.connections)
     for (const WatchState& watch : saved.watches) restore_watch(at(saved.id), watch);

@@ -31,8 +31,10 @@ bool Transaction::below_erased(std::string_view path) const {
 }
 
 Transaction::Entries::iterator Transaction::touch(std::string_view path) {
-  const auto found = entries_.find(path);
-  if (found != entries_.end()) return found;
+  if (last_ != entries_.end() && last_->first == path) return last_;
+  // Where it is, or before where it belongs.
+  const auto at = entries_.lower_bound(path);
+  if (at != entries_.end() && at->first == path) return last_ = at;
   Entry entry;
   if (below_erased(path)) {
     entry.was_erased = true;
@@ -43,7 +45,7 @@ Transaction::Entries::iterator Transaction::touch(std::string_view path) {
     entry.children_bytes = base->children_bytes;
   }
   bytes_ += kEntryBytes + path.size();
-  return entries_.emplace(path, std::move(entry)).first;
+  return last_ = entries_.emplace_hint(at, path, std::move(entry));
 }
 
 /// Copies what is seen, so that it reads the same again.

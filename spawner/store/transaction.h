@@ -46,7 +46,9 @@ struct NodeEvent {
 
 class Transaction {
  public:
-  explicit Transaction(const Storage& storage) : storage_(&storage) {}
+  explicit Transaction(const Storage& storage) : storage_(&storage), last_(entries_.end()) {}
+  Transaction(const Transaction&) = delete;
+  Transaction& operator=(const Transaction&) = delete;
 
   /// The node as this transaction sees it; `seen` is what the answer depends on, and what the view has: value
   /// and permissions are empty unless seen or set. Its generations and counts of children are the store's
@@ -119,6 +121,8 @@ class Transaction {
 
   const Storage* storage_;
   Entries entries_;
+  /// Touched last: what is looked at is often changed next.
+  Entries::iterator last_;
   uint32_t changes_ = 0;
   size_t created_ = 0;
   size_t bytes_ = 0;
