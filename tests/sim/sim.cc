@@ -14,16 +14,6 @@ constexpr uint32_t kPoolFrames = 1023;
 constexpr int kMostTurns = 10'000;
 constexpr int64_t kStepNs = 5 * kNsPerMs;
 
-/// DPDK starts once per process.
-Eal& environment() {
-  static const std::unique_ptr<Eal> eal = [] {
-    auto started = Eal::start({.hugepages = EalConfig::Hugepages::kOff, .memory_mib = 64});
-    if (!started) ADD_FAILURE() << started.error().text();
-    return std::move(*started);
-  }();
-  return *eal;
-}
-
 Address address(bool v6, uint8_t net, uint8_t host) {
   if (!v6)
     return Address::from_v4(std::array<uint8_t, 4>{net, net == 10 ? uint8_t{20} : uint8_t{51}, 0, host});
@@ -42,6 +32,15 @@ std::array<std::byte, 14> link_header(bool v6, uint8_t mac) {
 }
 
 }  // namespace
+
+Eal& environment() {
+  static const std::unique_ptr<Eal> eal = [] {
+    auto started = Eal::start({.hugepages = EalConfig::Hugepages::kOff, .memory_mib = 64});
+    if (!started) ADD_FAILURE() << started.error().text();
+    return std::move(*started);
+  }();
+  return *eal;
+}
 
 Endpoint Wire::client_end() const {
   return {address(v6, 10, client), client_port};

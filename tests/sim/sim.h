@@ -185,4 +185,7 @@ class Sim : public ::testing::Test {
 
 ParsedPacket parsed(const Frame& frame);
 
+/// DPDK, started once per process.
+Eal& environment();
+
 }  // namespace synfluid::gateway::testing
