@@ -52,22 +52,22 @@ struct GuestIdentity {
 /// A domain that is destroyed with its owner.
 class OwnedDomain {
  public:
-  OwnedDomain(XenCalls& xen, DomId domid) : xen_(&xen), domid_(domid) {}
+  OwnedDomain(DomainEnder& ender, DomId domid) : ender_(&ender), domid_(domid) {}
   OwnedDomain(OwnedDomain&& other) noexcept
-      : xen_(std::exchange(other.xen_, nullptr)), domid_(other.domid_) {}
+      : ender_(std::exchange(other.ender_, nullptr)), domid_(other.domid_) {}
   OwnedDomain& operator=(OwnedDomain&& other) noexcept {
-    std::swap(xen_, other.xen_);
+    std::swap(ender_, other.ender_);
     std::swap(domid_, other.domid_);
     return *this;
   }
   ~OwnedDomain() {
     // Xen refuses only what is no domain any more.
-    if (xen_ != nullptr) static_cast<void>(xen_->destroy_domain(domid_));
+    if (ender_ != nullptr) static_cast<void>(ender_->destroy_domain(domid_));
   }
   DomId id() const { return domid_; }
 
  private:
-  XenCalls* xen_;
+  DomainEnder* ender_;
   DomId domid_;
 };
 

@@ -57,13 +57,18 @@ struct Outfit {
   uint64_t grant_frame = 0;  ///< the grant table, version 1: one frame of 512 entries
 };
 
-class XenCalls {
+/// What a domain is ended by.
+class DomainEnder {
  public:
-  virtual ~XenCalls() = default;
+  virtual ~DomainEnder() = default;
+  virtual Status destroy_domain(DomId domid) = 0;
+};
 
+class XenCalls : public DomainEnder {
+ public:
   /// A paused, empty PV domain under this very id.
   virtual Status create_domain(DomId domid, const DomainHandle& handle) = 0;
-  virtual Status destroy_domain(DomId domid) = 0;
+
   /// A vCPU, the memory limit, a claim on all memory up to it, and the pieces of it that are asked for: those
   /// that Xen has not in one piece stay empty, and can be had in smaller ones.
   virtual Result<Outfit> equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory) = 0;

@@ -32,8 +32,8 @@ using Image = std::unique_ptr<xc_dom_image, ReleaseImage>;
 
 class XenGuestBuilder final : public ForeignBuilder {
  public:
-  XenGuestBuilder(std::unique_ptr<xc_interface, CloseInterface> xc, toolstack::XenCalls& xen)
-      : xc_(std::move(xc)), xen_(xen) {}
+  XenGuestBuilder(std::unique_ptr<xc_interface, CloseInterface> xc, toolstack::DomainEnder& ender)
+      : xc_(std::move(xc)), ender_(ender) {}
 
   Result<ForeignDomain> build(const ForeignImage& image, uint32_t generation) override {
     auto domain = create(generation);
@@ -69,7 +69,7 @@ class XenGuestBuilder final : public ForeignBuilder {
       config.grant_opts = XEN_DOMCTL_GRANT_version(1);
       uint32_t id = next_id_;
       if (xc_domain_create(xc_.get(), &id, &config) == 0)
-        return toolstack::OwnedDomain(xen_, DomId{next_id_});
+        return toolstack::OwnedDomain(ender_, DomId{next_id_});
       if (errno != EEXIST) return failed("create", DomId{next_id_});
     }
     return Error(ErrorCode::kExhausted, fmt::format("no domain id below {} is free", kHighestId));
@@ -148,18 +148,18 @@ class XenGuestBuilder final : public ForeignBuilder {
   }
 
   std::unique_ptr<xc_interface, CloseInterface> xc_;
-  toolstack::XenCalls& xen_;
+  toolstack::DomainEnder& ender_;
   uint16_t next_id_ = 0;
 };
 
 }  // namespace
 
-Result<std::unique_ptr<ForeignBuilder>> open_foreign_builder(toolstack::XenCalls& xen) {
+Result<std::unique_ptr<ForeignBuilder>> open_foreign_builder(toolstack::DomainEnder& ender) {
   auto* logger = backend::xen::quiet_logger();
   std::unique_ptr<xc_interface, CloseInterface> xc(
       xc_interface_open(logger, logger, XC_OPENFLAG_NON_REENTRANT));
   if (!xc) return Error(ErrorCode::kUnavailable, "no Xen on this host, or no right to use it", errno);
-  return std::unique_ptr<ForeignBuilder>(std::make_unique<XenGuestBuilder>(std::move(xc), xen));
+  return std::unique_ptr<ForeignBuilder>(std::make_unique<XenGuestBuilder>(std::move(xc), ender));
 }
 
 }  // namespace synfluid::spawner::xen

@@ -1,8 +1,8 @@
 // Builds the domain of a foreign guest by libxenguest: kernel, ramdisk, command line, console and store
 // rings.
 //
-// Threads: one thread. Ownership: a ForeignDomain owns its domain: it goes with the object. XenCalls must
-// outlive it. Errors: Result, nothing left behind; each names the step. Source: Xen's libxenguest
+// Threads: one thread. Ownership: a ForeignDomain owns its domain: it goes with the object. What ends domains
+// must outlive it. Errors: Result, nothing left behind; each names the step. Source: Xen's libxenguest
 // (xenguest.h); the order of its calls is fixed by the library.
 #pragma once
 
@@ -35,6 +35,6 @@ class ForeignBuilder {
 };
 
 /// Errors: kUnavailable without Xen, kPermission for others than root.
-Result<std::unique_ptr<ForeignBuilder>> open_foreign_builder(toolstack::XenCalls& xen);
+Result<std::unique_ptr<ForeignBuilder>> open_foreign_builder(toolstack::DomainEnder& ender);
 
 }  // namespace synfluid::spawner::xen
