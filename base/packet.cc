@@ -1,5 +1,8 @@
 #include "base/packet.h"
 
+#include <bit>
+#include <cstring>
+
 namespace synfluid {
 
 namespace {
@@ -29,11 +32,58 @@ struct Reader {
   uint8_t u8(size_t o) const { return static_cast<uint8_t>(frame[o]); }
   uint16_t u16(size_t o) const { return static_cast<uint16_t>(u8(o) << 8 | u8(o + 1)); }
   uint32_t u32(size_t o) const { return static_cast<uint32_t>(u16(o)) << 16 | u16(o + 2); }
-  template <size_t N>
-  std::span<const uint8_t, N> bytes(size_t o) const {
-    return std::span<const uint8_t, N>(reinterpret_cast<const uint8_t*>(frame.data() + o), N);
+  /// Sizeof(Word) bytes as they lie there.
+  template <class Word>
+  Word raw(size_t o) const {
+    Word word;
+    std::memcpy(&word, frame.data() + o, sizeof word);
+    return word;
   }
 };
+
+/// An Address as two words in wire order. They stay in registers: an address built byte by byte and then
+/// copied as a whole waits for its own stores, several times a packet.
+struct WireAddress {
+  uint64_t head = 0;
+  uint64_t tail = 0;
+
+  static WireAddress from_v4(const Reader& r, size_t at) {
+    constexpr uint64_t kMapped = std::endian::native == std::endian::little ? 0xffff0000 : 0xffff;
+    const uint64_t v4 = r.raw<uint32_t>(at);
+    return {0, std::endian::native == std::endian::little ? v4 << 32 | kMapped : kMapped << 32 | v4};
+  }
+  static WireAddress from_v6(const Reader& r, size_t at) {
+    return {r.raw<uint64_t>(at), r.raw<uint64_t>(at + 8)};
+  }
+  void store(Address& to) const {
+    std::memcpy(to.bytes.data(), &head, sizeof head);
+    std::memcpy(to.bytes.data() + sizeof head, &tail, sizeof tail);
+  }
+};
+
+/// A word that compares as its bytes do.
+uint64_t in_order(uint64_t wire) {
+  return std::endian::native == std::endian::little ? __builtin_bswap64(wire) : wire;
+}
+
+/// As operator< of Endpoint.
+bool is_before(const WireAddress& a, uint16_t a_port, const WireAddress& b, uint16_t b_port) {
+  if (a.head != b.head) return in_order(a.head) < in_order(b.head);
+  if (a.tail != b.tail) return in_order(a.tail) < in_order(b.tail);
+  return a_port < b_port;
+}
+
+/// As make_flow_key(), in place.
+void write_flow(OrientedKey& flow, const WireAddress& source, uint16_t source_port,
+                const WireAddress& destination, uint16_t destination_port, VlanTags vlan) {
+  const bool source_low = is_before(source, source_port, destination, destination_port);
+  (source_low ? source : destination).store(flow.key.low);
+  (source_low ? destination : source).store(flow.key.high);
+  flow.key.low_port = source_low ? source_port : destination_port;
+  flow.key.high_port = source_low ? destination_port : source_port;
+  flow.key.vlan = vlan;
+  flow.from = source_low ? FromEnd::kLow : FromEnd::kHigh;
+}
 
 bool is_vlan_type(uint16_t type) {
   return type == kEtherVlan || type == kEtherQinQ || type == kEtherQinQOld;
@@ -41,67 +91,56 @@ bool is_vlan_type(uint16_t type) {
 
 /// What the network layer tells the transport layer.
 struct NetworkLayer {
-  PacketKind kind = PacketKind::kTcp;
-  Address source;
-  Address destination;
+  WireAddress source;
+  WireAddress destination;
   size_t l4 = 0;
   size_t end = 0;  ///< one past the last byte of the IP packet
 };
 
-NetworkLayer parse_ipv4(const Reader& r, size_t at) {
-  NetworkLayer ip;
-  const auto fail = [&](PacketKind kind) {
-    ip.kind = kind;
-    return ip;
-  };
-  if (!r.has(at, 20)) return fail(PacketKind::kTruncated);
+PacketKind parse_ipv4(const Reader& r, size_t at, NetworkLayer& ip) {
+  if (!r.has(at, 20)) return PacketKind::kTruncated;
   const size_t header = size_t{r.u8(at) & 0x0fu} * 4;
   const size_t total = r.u16(at + 2);
-  if (r.u8(at) >> 4 != 4 || header < 20 || total < header) return fail(PacketKind::kMalformed);
-  if (!r.has(at, total)) return fail(PacketKind::kTruncated);
-  if ((r.u16(at + 6) & 0x3fff) != 0) return fail(PacketKind::kFragment);  // more fragments, or an offset
-  if (r.u8(at + 9) != kProtoTcp) return fail(PacketKind::kNotTcp);
-  ip.source = Address::from_v4(r.bytes<4>(at + 12));
-  ip.destination = Address::from_v4(r.bytes<4>(at + 16));
+  if (r.u8(at) >> 4 != 4 || header < 20 || total < header) return PacketKind::kMalformed;
+  if (!r.has(at, total)) return PacketKind::kTruncated;
+  if ((r.u16(at + 6) & 0x3fff) != 0) return PacketKind::kFragment;  // more fragments, or an offset
+  if (r.u8(at + 9) != kProtoTcp) return PacketKind::kNotTcp;
+  ip.source = WireAddress::from_v4(r, at + 12);
+  ip.destination = WireAddress::from_v4(r, at + 16);
   ip.l4 = at + header;
   ip.end = at + total;
-  return ip;
+  return PacketKind::kTcp;
 }
 
-NetworkLayer parse_ipv6(const Reader& r, size_t at) {
-  NetworkLayer ip;
-  const auto fail = [&](PacketKind kind) {
-    ip.kind = kind;
-    return ip;
-  };
-  if (!r.has(at, 40)) return fail(PacketKind::kTruncated);
-  if (r.u8(at) >> 4 != 6) return fail(PacketKind::kMalformed);
+PacketKind parse_ipv6(const Reader& r, size_t at, NetworkLayer& ip) {
+  if (!r.has(at, 40)) return PacketKind::kTruncated;
+  if (r.u8(at) >> 4 != 6) return PacketKind::kMalformed;
   const size_t end = at + 40 + r.u16(at + 4);
-  if (end > r.frame.size()) return fail(PacketKind::kTruncated);
-  ip.source = Address::from_v6(r.bytes<16>(at + 8));
-  ip.destination = Address::from_v6(r.bytes<16>(at + 24));
+  if (end > r.frame.size()) return PacketKind::kTruncated;
+  ip.source = WireAddress::from_v6(r, at + 8);
+  ip.destination = WireAddress::from_v6(r, at + 24);
   uint8_t next = r.u8(at + 6);
   size_t offset = at + 40;
   for (int headers = 0; next != kProtoTcp; ++headers) {
-    if (headers == kMaxExtensionHeaders) return fail(PacketKind::kMalformed);
+    if (headers == kMaxExtensionHeaders) return PacketKind::kMalformed;
     if (next != kProtoHopByHop && next != kProtoRouting && next != kProtoDestOptions && next != kProtoAuth &&
         next != kProtoFragment)
-      return fail(PacketKind::kNotTcp);
-    if (offset + 8 > end) return fail(PacketKind::kTruncated);
+      return PacketKind::kNotTcp;
+    if (offset + 8 > end) return PacketKind::kTruncated;
     size_t length = size_t{r.u8(offset + 1)} * 8 + 8;
     if (next == kProtoAuth) length = size_t{r.u8(offset + 1)} * 4 + 8;  // RFC 4302 counts in 4-byte units
     if (next == kProtoFragment) {
       // An "atomic" fragment (RFC 6946) is a whole packet; any other one is not.
-      if ((r.u16(offset + 2) & 0xfff9) != 0) return fail(PacketKind::kFragment);
+      if ((r.u16(offset + 2) & 0xfff9) != 0) return PacketKind::kFragment;
       length = 8;
     }
-    if (offset + length > end) return fail(PacketKind::kTruncated);
+    if (offset + length > end) return PacketKind::kTruncated;
     next = r.u8(offset);
     offset += length;
   }
   ip.l4 = offset;
   ip.end = end;
-  return ip;
+  return PacketKind::kTcp;
 }
 
 }  // namespace
@@ -124,44 +163,50 @@ std::string_view to_string(PacketKind kind) {
   return "unknown";
 }
 
-ParsedPacket parse_packet(std::span<const std::byte> frame) noexcept {
-  ParsedPacket p;
-  const auto fail = [&](PacketKind kind) {
-    p.kind = kind;
-    return p;
-  };
+namespace {
+
+/// All but the kind, which it returns: so the caller's object is the only one, and nothing is copied.
+PacketKind parse(std::span<const std::byte> frame, ParsedPacket& p) {
   // Offsets are 16 bits wide; no link carries a frame that would not fit.
   const Reader r{frame.first(frame.size() < 0xffff ? frame.size() : 0xffff)};
-  if (!r.has(0, kEthernetBytes)) return fail(PacketKind::kTruncated);
+  if (!r.has(0, kEthernetBytes)) return PacketKind::kTruncated;
 
   size_t at = kEthernetBytes;
   uint16_t type = r.u16(12);
   VlanTags vlan;
   for (int tag = 0; tag < 2 && is_vlan_type(type); ++tag) {
-    if (!r.has(at, 4)) return fail(PacketKind::kTruncated);
+    if (!r.has(at, 4)) return PacketKind::kTruncated;
     (tag == 0 ? vlan.outer : vlan.inner) = static_cast<uint16_t>(r.u16(at) & 0x0fff);
     type = r.u16(at + 2);
     at += 4;
   }
-  if (type != kEtherIpv4 && type != kEtherIpv6) return fail(PacketKind::kNotIp);
+  if (type != kEtherIpv4 && type != kEtherIpv6) return PacketKind::kNotIp;
   p.l3_offset = static_cast<uint16_t>(at);
 
-  const NetworkLayer ip = type == kEtherIpv4 ? parse_ipv4(r, at) : parse_ipv6(r, at);
-  if (ip.kind != PacketKind::kTcp) return fail(ip.kind);
+  NetworkLayer ip;
+  const PacketKind kind = type == kEtherIpv4 ? parse_ipv4(r, at, ip) : parse_ipv6(r, at, ip);
+  if (kind != PacketKind::kTcp) return kind;
 
-  if (ip.l4 + kTcpBytes > ip.end) return fail(PacketKind::kTruncated);
+  if (ip.l4 + kTcpBytes > ip.end) return PacketKind::kTruncated;
   const size_t tcp_header = (size_t{r.u8(ip.l4 + 12)} >> 4) * 4;
-  if (tcp_header < kTcpBytes) return fail(PacketKind::kMalformed);
-  if (ip.l4 + tcp_header > ip.end) return fail(PacketKind::kTruncated);
+  if (tcp_header < kTcpBytes) return PacketKind::kMalformed;
+  if (ip.l4 + tcp_header > ip.end) return PacketKind::kTruncated;
 
-  p.kind = PacketKind::kTcp;
   p.l4_offset = static_cast<uint16_t>(ip.l4);
   p.payload_offset = static_cast<uint16_t>(ip.l4 + tcp_header);
   p.payload_length = static_cast<uint16_t>(ip.end - ip.l4 - tcp_header);
   p.tcp_flags = r.u8(ip.l4 + 13);
   p.tcp_seq = r.u32(ip.l4 + 4);
   p.tcp_ack = r.u32(ip.l4 + 8);
-  p.flow = make_flow_key({ip.source, r.u16(ip.l4)}, {ip.destination, r.u16(ip.l4 + 2)}, vlan);
+  write_flow(p.flow, ip.source, r.u16(ip.l4), ip.destination, r.u16(ip.l4 + 2), vlan);
+  return PacketKind::kTcp;
+}
+
+}  // namespace
+
+ParsedPacket parse_packet(std::span<const std::byte> frame) noexcept {
+  ParsedPacket p;
+  p.kind = parse(frame, p);
   return p;
 }
 

@@ -123,8 +123,9 @@ class FlowTable {
   }
 
   /// The flow was active: its idle time starts anew.
-  void touch(FlowIndex flow, int64_t now_ns) noexcept {
-    FlowValue& v = value(flow);
+  void touch(FlowIndex flow, int64_t now_ns) noexcept { touch(value(flow), now_ns); }
+  /// The same, by the flow's value().
+  void touch(FlowValue& v, int64_t now_ns) noexcept {
     const uint16_t tick = wheel_.stamp(now_ns);
     if (v.seen_tick != tick) v.seen_tick = tick;
   }

@@ -10,10 +10,16 @@
 namespace synfluid::gateway {
 
 struct Burst {
+  Burst() {}  // what lies behind `count` is not looked at, so it is not set
+
   size_t count = 0;
   std::array<rte_mbuf*, kBurst> frames;
-  std::array<ParsedPacket, kBurst> packets;
-  std::array<FlowKey, kBurst> keys;
+  union {
+    std::array<ParsedPacket, kBurst> packets;
+  };
+  union {
+    std::array<FlowKey, kBurst> keys;
+  };
   std::array<flowtable::FlowIndex, kBurst> flows;
   std::array<Side, kBurst> sides;
   bool handed_over = false;  ///< it comes from another worker

@@ -146,7 +146,8 @@ size_t Worker::receive_handed_over() {
 void Worker::add_to_burst(Burst& burst, rte_mbuf* frame, Side side) {
   if (frame->nb_segs > 1 && rte_pktmbuf_linearize(frame) != 0) return drop(frame, DropReason::kTooLong);
   const size_t i = burst.count;
-  new (&burst.packets[i]) ParsedPacket(parse_packet(bytes_of(frame)));  // in its place: a copy would cost more
+  // In its place: a copy would wait for what has just been written.
+  new (&burst.packets[i]) ParsedPacket(parse_packet(bytes_of(frame)));
   if (burst.packets[i].kind != PacketKind::kTcp) return transmit(opposite(side), frame);
   burst.frames[i] = frame;
   burst.sides[i] = side;
@@ -160,11 +161,24 @@ void Worker::process(Burst& burst) {
   for (size_t i = 0; i < burst.count; ++i) {
     // A SYN earlier in this burst may have made the entry, a reset may have removed it.
     const FlowIndex flow = version_ == version ? burst.flows[i] : table_->find(burst.keys[i]);
-    if (flow != flowtable::kNoFlow)
+    if (flow != flowtable::kNoFlow && passes_on(flow, burst.packets[i])) {
+      const Side out = opposite(burst.sides[i]);
+      if (!tx_.put(out, burst.frames[i])) transmit(out, burst.frames[i]);
+    } else if (flow != flowtable::kNoFlow) {
       act(flow, burst.frames[i], burst.packets[i], burst.sides[i], burst.handed_over);
-    else
+    } else {
       decide(burst.frames[i], burst.packets[i], burst.sides[i], burst.handed_over);
+    }
   }
+}
+
+/// Most packets of most flows: the policy lets the flow pass, and it neither begins nor ends.
+bool Worker::passes_on(FlowIndex flow, const ParsedPacket& packet) {
+  constexpr uint8_t kTurns = tcp_flag::kSyn | tcp_flag::kFin | tcp_flag::kRst;
+  flowtable::FlowValue& value = table_->value(flow);
+  if ((value.flags & flow_bit::kPassing) == 0 || packet.has_flag(kTurns)) return false;
+  table_->touch(value, now_ns_);
+  return true;
 }
 
 void Worker::run_timers() {

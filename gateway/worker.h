@@ -136,6 +136,7 @@ class Worker {
   size_t receive_handed_over();
   void add_to_burst(Burst& burst, rte_mbuf* frame, Side side);
   void process(Burst& burst);
+  bool passes_on(FlowIndex flow, const ParsedPacket& packet);
   void run_timers();
   void end_turn();
   void flush_tx(Side side);

@@ -1,6 +1,7 @@
 // Rows of data: a frame in, its parse out; and every prefix of every frame, which must never read outside.
 #include "base/packet.h"
 
+#include <random>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,37 @@ constexpr std::string_view kMacs = "020000000002 020000000001";
 constexpr std::string_view kTcpSyn = "9c40 0050 00000001 00000000 5002 ffff 0000 0000";
 constexpr std::string_view kV4 = "45000028 00004000 40060000 0a000001 0a000002";
 constexpr std::string_view kV6Ends = "20010db8000000000000000000000001 20010db8000000000000000000000002";
+
+/// Addresses that differ in any byte, or in none, and ports likewise.
+TEST(Packet, GivesTheKeyThatItsEndsWouldGive) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 20'000; ++round) {
+    const bool v6 = round % 2 == 0;
+    std::vector<std::byte> frame = v6 ? frame_of({kMacs, "86dd 60000000 0014 06 40", kV6Ends, kTcpSyn})
+                                      : frame_of({kMacs, "0800", kV4, kTcpSyn});
+    const size_t ends = v6 ? 22 : 26;
+    const size_t length = v6 ? 16 : 4;
+    for (size_t i = 0; i < 2 * length + 4; ++i)
+      if (random() % 4 == 0) frame[ends + i] = static_cast<std::byte>(random());
+    if (random() % 4 == 0) std::copy_n(frame.begin() + ends, length, frame.begin() + ends + length);
+    const auto address = [&](size_t at) {
+      const auto* bytes = reinterpret_cast<const uint8_t*>(frame.data() + at);
+      return v6 ? Address::from_v6(std::span<const uint8_t, 16>(bytes, 16))
+                : Address::from_v4(std::span<const uint8_t, 4>(bytes, 4));
+    };
+    const auto port = [&](size_t at) {
+      return static_cast<uint16_t>(static_cast<unsigned>(frame[at]) << 8 |
+                                   static_cast<unsigned>(frame[at + 1]));
+    };
+    const size_t ports = ends + 2 * length;
+    const OrientedKey expected =
+        make_flow_key({address(ends), port(ports)}, {address(ends + length), port(ports + 2)}, {});
+    const ParsedPacket packet = parse_packet(frame);
+    ASSERT_EQ(packet.kind, PacketKind::kTcp);
+    ASSERT_EQ(packet.flow.key, expected.key) << "round " << round;
+    ASSERT_EQ(packet.flow.from, expected.from) << "round " << round;
+  }
+}
 
 struct Row {
   const char* name;

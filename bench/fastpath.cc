@@ -1,0 +1,293 @@
+// What does a packet of an established bypass flow cost in the worker, and how much slower is that than a
+// forwarder that looks nothing up?
+//
+// "memory": the worker's own stages between two ports made of memory. Frames are written outside the clock,
+// 512 at a time, of random flows and in both directions. Cycles of the time stamp counter per packet, by the
+// median over the groups. "pcap": DPDK's net_pcap port deals a capture over and over (each of its flows once,
+// in random order), net_null takes what comes out; dpdk-testpmd does the same with macswap on the same ports,
+// in turns with us. There the CPU time of the forwarding thread counts, so that a busy machine is unfair to
+// neither.
+#include <fstream>
+#include <iostream>
+#include <numeric>
+#include <random>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <rte_cycles.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "bench/flow_frames.h"
+#include "bench/report.h"
+#include "bench/testpmd.h"
+#include "gateway/eal.h"
+#include "gateway/ports.h"
+#include "gateway/worker.h"
+
+namespace synfluid::bench {
+namespace {
+
+using gateway::kBurst;
+using gateway::Side;
+using gateway::Worker;
+
+constexpr size_t kGroup = 512;
+constexpr size_t kGroups = 1500;
+constexpr double kLoad = 0.8;
+constexpr uint32_t kFrameRoom = 128 + 128;  ///< DPDK's headroom, and two lines
+constexpr size_t kTurnsPerLook = 64;
+
+struct Options {
+  std::string json;
+  std::vector<uint64_t> flows{1'000, 1'000'000, 10'000'000};
+  int rounds = 7;
+  double seconds = 0.5;
+  bool testpmd = true;
+  uint64_t seed = 1;
+};
+
+/// The ports of a worker, which change while it stays.
+class SwitchIo final : public gateway::PacketIo {
+ public:
+  void set(gateway::PacketIo& io) { io_ = &io; }
+  size_t rx_burst(Side side, std::span<rte_mbuf*> out) noexcept override { return io_->rx_burst(side, out); }
+  size_t tx_burst(Side side, std::span<rte_mbuf*> frames) noexcept override {
+    return io_->tx_burst(side, frames);
+  }
+
+ private:
+  gateway::PacketIo* io_ = nullptr;
+};
+
+std::shared_ptr<const policies::Policy> bypass_policy() {
+  return std::make_shared<const policies::Policy>(policies::PolicySpec{});
+}
+
+double cpu_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+/// A worker that knows so many flows.
+class Bench {
+ public:
+  Bench(rte_mempool& pool, uint64_t flows, uint64_t seed)
+      : flows_(flows),
+        random_(seed),
+        memory_(pool, 2 * kGroup),
+        policy_(bypass_policy()),
+        plans_({.services = std::make_shared<const spawner::ServiceSet>(
+                    policy_, std::vector<std::unique_ptr<spawner::PreparedImage>>{}, 1u)}),
+        admission_(spawner::Admission::Config{.limits = policy_->limits()}) {
+    io_.set(memory_);
+    auto made =
+        Worker::create({.id = WorkerId(0),
+                        .io = io_,
+                        .pool = pool,
+                        .plans = plans_,
+                        .traffic_clock = clock_,
+                        .waiting_clock = clock_,
+                        .admission = admission_,
+                        .flow_capacity = static_cast<uint32_t>(static_cast<double>(flows) / kLoad) + 1,
+                        .secret = {random_(), random_()}});
+    if (!made) throw std::runtime_error(made.error().text());
+    worker_ = std::move(*made);
+    for (uint64_t flow = 0; flow < flows_; ++flow) {
+      memory_.put(Side::kAccess, flow_frame(flow, Side::kAccess, tcp_flag::kSyn));
+      if (memory_.free_frames() == 0 || flow + 1 == flows_) drain();
+    }
+    if (worker_->table_stats().size != flows_) throw std::runtime_error("not every flow has found an entry");
+  }
+
+  /// Cycles per packet, a sample per group.
+  std::vector<double> memory_cycles() {
+    std::vector<double> samples;
+    for (size_t group = 0; group < kGroups; ++group) {
+      for (size_t i = 0; i < kGroup; ++i) {
+        const Side side = i % 2 == 0 ? Side::kAccess : Side::kCore;
+        memory_.put(side, flow_frame(random_() % flows_, side, tcp_flag::kAck));
+      }
+      const uint64_t start = rte_rdtsc_precise();
+      for (size_t turn = 0; turn < kGroup / (2 * kBurst); ++turn) worker_->turn();
+      samples.push_back(static_cast<double>(rte_rdtsc_precise() - start) / kGroup);
+    }
+    if (memory_.free_frames() != 2 * kGroup) throw std::runtime_error("frames were lost");
+    return samples;
+  }
+
+  /// Packets per second of CPU time, from `ports` and to them.
+  double packets_per_second(gateway::PacketIo& ports, double seconds) {
+    io_.set(ports);
+    const uint64_t packets = worker_->counters().tx_total();
+    const double start = cpu_seconds();
+    double spent = 0;
+    for (; spent < seconds; spent = cpu_seconds() - start)
+      for (size_t turn = 0; turn < kTurnsPerLook; ++turn) worker_->turn();
+    io_.set(memory_);
+    return static_cast<double>(worker_->counters().tx_total() - packets) / spent;
+  }
+
+  uint64_t entries() const { return worker_->table_stats().size; }
+
+ private:
+  void drain() {
+    while (worker_->turn() > 0) {
+    }
+  }
+
+  const uint64_t flows_;
+  std::mt19937_64 random_;
+  MemoryIo memory_;
+  SwitchIo io_;
+  const SteadyClock clock_;
+  const std::shared_ptr<const policies::Policy> policy_;
+  gateway::PlanBox plans_;
+  spawner::Admission admission_;
+  std::unique_ptr<Worker> worker_;
+};
+
+/// Every flow once, in random order, as packets of the client. Removed with its owner.
+class Capture {
+ public:
+  Capture(uint64_t flows, uint64_t seed) : path_(fmt::format("/tmp/synfluid-fastpath-{}.pcap", getpid())) {
+    std::vector<uint32_t> order(flows);
+    std::iota(order.begin(), order.end(), 0u);
+    std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
+    std::ofstream file(path_, std::ios::binary);
+    const auto words = [&file](std::initializer_list<uint32_t> all) {
+      for (const uint32_t word : all) file.write(reinterpret_cast<const char*>(&word), sizeof word);
+    };
+    words({0xa1b2c3d4, 0x00040002, 0, 0, 65535, 1});  // version 2.4, Ethernet
+    for (const uint32_t flow : order) {
+      const FlowFrame frame = flow_frame(flow, Side::kAccess, tcp_flag::kAck);
+      words({0, 0, kFrameBytes, kFrameBytes});
+      file.write(reinterpret_cast<const char*>(frame.data()), kFrameBytes);
+    }
+    file.close();
+    if (!file) throw std::runtime_error("writing " + path_);
+  }
+  ~Capture() { std::remove(path_.c_str()); }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  /// The ports of both forwarders.
+  std::vector<std::string> vdevs() const {
+    return {fmt::format("net_pcap0,rx_pcap={},infinite_rx=1", path_), "net_null1,no-rx=1"};
+  }
+
+ private:
+  const std::string path_;
+};
+
+uint32_t frames_for(uint64_t flows) {
+  return static_cast<uint32_t>(flows) + 16'384;
+}
+
+Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempool& pool,
+                 const std::vector<std::string>& vdevs, uint64_t flows) {
+  const auto named = [](const std::string& vdev) {
+    return gateway::PortName{.kind = gateway::PortName::Kind::kVdev,
+                             .device = vdev.substr(0, vdev.find(',')),
+                             .arguments = vdev};
+  };
+  auto ports = gateway::Ports::open(named(vdevs[0]), named(vdevs[1]), 1, pool);
+  if (!ports) return ports.error();
+  auto peer = Testpmd::create(
+      {.vdevs = vdevs, .frames = frames_for(flows), .frame_room = kFrameRoom, .memory_mib = 1024});
+  if (!peer) return peer.error();
+  std::vector<double> ours, theirs, ratios;
+  for (int round = 0; round < options.rounds; ++round) {
+    ours.push_back(bench.packets_per_second((*ports)->io(0), options.seconds) / 1e6);
+    const auto run = (*peer)->run(static_cast<int64_t>(options.seconds * kNsPerSecond));
+    if (!run) return run.error();
+    theirs.push_back(static_cast<double>(run->packets) / run->cpu_seconds / 1e6);
+    ratios.push_back(ours.back() / theirs.back());
+  }
+  if (bench.entries() != flows) return Error(ErrorCode::kSystem, "flows have come or gone");
+  report.add(Figure::of("bypass_1m", "M/s", ours));
+  report.add(Figure::of("testpmd_macswap", "M/s", theirs));
+  Figure ratio = Figure::of("bypass_1m_over_testpmd", "x", ratios);
+  ratio.peer = {.name = "dpdk-testpmd macswap", .value = median(theirs), .ratio = ratio.value};
+  report.add(std::move(ratio));
+  return {};
+}
+
+std::string short_name(uint64_t flows) {
+  return flows >= 1'000'000 ? fmt::format("{}m", flows / 1'000'000) : fmt::format("{}k", flows / 1'000);
+}
+
+Status run_all(const Options& options) {
+  constexpr uint64_t kPortFlows = 1'000'000;
+  Report report("fastpath", ClockKind::kCycles);
+  report.set_parameter("frame_bytes", 64);
+  report.set_parameter("burst", kBurst);
+  report.set_parameter("load", kLoad);
+  report.set_parameter("tsc_mhz", static_cast<double>(rte_get_tsc_hz()) / 1e6);
+  report.set_parameter("seconds", options.seconds);
+  report.set_parameter("seed", options.seed);
+  std::unique_ptr<Capture> capture;
+  gateway::EalConfig config{.hugepages = gateway::EalConfig::Hugepages::kOff, .memory_mib = 1024};
+  if (options.testpmd) {
+    capture = std::make_unique<Capture>(kPortFlows, options.seed);
+    config.vdevs = capture->vdevs();
+  }
+  auto eal = gateway::Eal::start(config);
+  if (!eal) return eal.error();
+  auto pool = gateway::make_pool({.name = "fastpath",
+                                  .frames = frames_for(options.testpmd ? kPortFlows : 0),
+                                  .frame_bytes = kFrameRoom - RTE_PKTMBUF_HEADROOM,
+                                  .lcore_cache = 256});
+  if (!pool) return pool.error();
+  std::map<uint64_t, double> cycles;
+  for (const uint64_t flows : options.flows) {
+    Bench bench(**pool, flows, options.seed);
+    bench.memory_cycles();  // the first time warms up
+    Figure figure = Figure::of("cycles_per_packet_" + short_name(flows), "cycles", bench.memory_cycles());
+    cycles[flows] = figure.value;
+    figure.samples.clear();  // thousands
+    report.add(std::move(figure));
+    if (!options.testpmd || flows != kPortFlows) continue;
+    if (Status done = run_ports(report, options, bench, **pool, capture->vdevs(), flows); !done) return done;
+  }
+  if (cycles.size() > 1)
+    report.add({.name = fmt::format("growth_{}_to_{}", short_name(cycles.begin()->first),
+                                    short_name(cycles.rbegin()->first)),
+                .value = cycles.rbegin()->second / cycles.begin()->second,
+                .unit = "x"});
+  return report.write(options.json);
+}
+
+Options parse(CLI::App& app, int argc, char** argv) {
+  Options options;
+  app.add_option("--json", options.json, "write the figures as JSON to FILE, or - for standard output");
+  app.add_option("--flows", options.flows, "numbers of established flows; 1000000 is also run on ports")
+      ->delimiter(',')
+      ->check(CLI::Range(1'000, 50'000'000));
+  app.add_option("--rounds", options.rounds, "of each forwarder on ports")->check(CLI::Range(1, 1000));
+  app.add_option("--seconds", options.seconds, "of each round")->check(CLI::Range(0.01, 60.0));
+  app.add_flag("!--no-testpmd", options.testpmd, "the worker's stages alone");
+  app.add_option("--seed", options.seed, "of the flows' order");
+  app.parse(argc, argv);
+  return options;
+}
+
+}  // namespace
+}  // namespace synfluid::bench
+
+int main(int argc, char** argv) {
+  CLI::App app("A packet of an established bypass flow, beside a forwarder that looks nothing up");
+  try {
+    const auto done = synfluid::bench::run_all(synfluid::bench::parse(app, argc, argv));
+    if (done) return 0;
+    std::cerr << "fastpath: " << done.error().text() << '\n';
+    return 1;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  } catch (const std::exception& error) {
+    std::cerr << "fastpath: " << error.what() << '\n';
+    return 1;
+  }
+}
