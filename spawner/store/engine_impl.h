@@ -161,6 +161,8 @@ class Engine::Impl {
     std::optional<NodeView> node;
   };
   Found find_allowed(const Request& request, std::string_view path, Need need, Part seen);
+  /// The nearest node above this one, which is not there, that is.
+  std::string_view nearest_above(const Request& request, std::string_view path);
   /// Straight into the storage.
   Fault apply(std::span<const Change> changes);
 

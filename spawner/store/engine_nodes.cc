@@ -107,12 +107,10 @@ Fault Engine::Impl::set_value(const Request& request, std::string_view path, std
 }
 
 Fault Engine::Impl::create(const Request& request, std::string_view path, std::string_view value) {
+  const std::string_view above = nearest_above(request, path);
   missing_.clear();
-  std::optional<NodeView> parent;
-  for (std::string_view at = path; !parent; parent = look(request, at, Part::kPermissions)) {
-    missing_.push_back(at);
-    at = parent_of(at);
-  }
+  for (std::string_view at = path; at.size() > above.size(); at = parent_of(at)) missing_.push_back(at);
+  const auto parent = look(request, above, Part::kPermissions);
   const Fault full = check_new_nodes(request.from, request.transaction, value, *parent);
   if (full != Fault::kNone) return full;
 

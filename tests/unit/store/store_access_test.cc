@@ -110,6 +110,23 @@ TEST_F(AccessTest, WhatIsMissingIsToldOnlyToThoseWhoCouldSeeIt) {
   EXPECT_EQ(guest.read("none"), "!ENOENT");
 }
 
+TEST_F(AccessTest, AVeryDeepPathIsJudgedByTheNearestNodeThereIs) {
+  std::string deep = "/local/domain/7";
+  for (int i = 0; i < 900; ++i) deep += "/a";
+  EXPECT_EQ(guest.read(deep), "!ENOENT");
+  EXPECT_EQ(Client::guest(rig, 8).read(deep), "!EACCES");
+  EXPECT_EQ(guest.permissions("@none/below"), "!EACCES");
+  std::string made = "/local/domain/7/a/b/c/d/e/f";
+  EXPECT_EQ(guest.write(made, "x"), "OK");
+  for (const char* more : {"/g", "/g/h", "/g/h/i/j/k/l/m"})
+    EXPECT_EQ(guest.read(made + more), "!ENOENT") << more;
+  const uint32_t t = guest.begin();
+  EXPECT_EQ(guest.read(deep, t), "!ENOENT");
+  EXPECT_EQ(guest.write(made + "/g/h", "y", t), "OK");
+  EXPECT_EQ(guest.end(t), "OK");
+  EXPECT_EQ(dom0.read(made + "/g/h"), "y");
+}
+
 TEST_F(AccessTest, AGuestGivesNothingAway) {
   EXPECT_EQ(guest.set_permissions("/local/domain/7", {"n8"}), "!EPERM");
   EXPECT_EQ(guest.set_permissions("/local/domain/7", {"n0"}), "!EPERM");
