@@ -112,6 +112,7 @@ int do_doctor(Options& o, const Wiring& wiring) {
   o.doctor.xen = o.hypervisor != "process";
   o.doctor.process = o.hypervisor != "xen";
   o.doctor.probe_process = wiring.probe_process;
+  o.doctor.xen_command_line = wiring.xen_command_line;
   bool faults = false;
   for (const Finding& finding : examine(o.doctor)) {
     fmt::print("{}\n", to_line(finding));

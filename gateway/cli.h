@@ -20,6 +20,7 @@ struct Wiring {
   std::function<Result<std::unique_ptr<spawner::Hypervisor>>(HypervisorChoice, uint16_t workers)>
       make_hypervisor;
   std::function<Status()> probe_process;
+  std::function<Result<std::string>()> xen_command_line;
 };
 
 int run_command_line(int argc, char** argv, const Wiring& wiring);

@@ -82,8 +82,8 @@ Finding check_hugepages() {
 }
 
 Finding check_raw_sockets() {
-  if (has_capability(CAP_NET_RAW)) return good("CAP_NET_RAW", "held: af_packet ports can be opened");
-  return {Level::kFault, "CAP_NET_RAW", "not held: `run` cannot open af_packet ports (replay needs none)",
+  if (has_capability(CAP_NET_RAW)) return good("CAP_NET_RAW", "held: interfaces can be opened as ports");
+  return {Level::kFault, "CAP_NET_RAW", "not held: `run` cannot open interfaces as ports (replay needs none)",
           "run as root, or setcap cap_net_raw,cap_net_admin+ep on the program"};
 }
 
@@ -137,9 +137,8 @@ Finding check_interface(const std::string& name) {
   const auto flags = read_file(dir / "flags");
   if (flags && (std::stoul(*flags, nullptr, 16) & 1) == 0)
     return {Level::kFault, name, "is down", fmt::format("ip link set {} up", name)};
-  return {Level::kHint, name,
-          "if its peer hands over frames whose checksums are left to hardware, VMs discard them",
-          fmt::format("ethtool -K {} tx off tso off gso off gro off, on both ends of a veth pair", name)};
+  return {Level::kHint, name, "frames that offloads have put together are longer than its MTU, and lost",
+          fmt::format("ethtool -K {} tso off gso off gro off, on both ends of a veth pair", name)};
 }
 
 Finding check_xen_device(const char* name) {
@@ -158,15 +157,16 @@ Finding check_event_channels(uint64_t vms) {
           "remove xen.fifo_events=0 from dom0's command line"};
 }
 
-Finding check_maptrack(uint64_t vms) {
-  const uint64_t frames = (vms * kGrantsPerGuest + kMaptrackPerFrame - 1) / kMaptrackPerFrame;
-  const auto line = read_file("/sys/hypervisor/properties/commandline");
-  constexpr std::string_view kOption = "gnttab_max_maptrack_frames=";
-  uint64_t have = 1024;
-  if (const size_t at = line ? line->find(kOption) : std::string::npos; at != std::string::npos)
-    have = std::strtoull(line->c_str() + at + kOption.size(), nullptr, 10);
-  return at_least("grant maptrack frames", have, frames,
-                  fmt::format("{}{} on Xen's command line", kOption, frames));
+Finding check_maptrack(const DoctorConfig& config) {
+  constexpr std::string_view kOption = "gnttab_max_maptrack_frames";
+  constexpr uint64_t kXensDefault = 1024;
+  const uint64_t frames = (config.vms * kGrantsPerGuest + kMaptrackPerFrame - 1) / kMaptrackPerFrame;
+  const std::string remedy = fmt::format("{}={} on Xen's command line", kOption, frames);
+  constexpr const char* kSubject = "grant maptrack frames";
+  if (!config.xen_command_line) return at_least(kSubject, std::nullopt, frames, remedy);
+  const Result<std::string> line = config.xen_command_line();
+  if (!line) return {Level::kHint, kSubject, fmt::format("cannot be known: {}", line.error().text()), remedy};
+  return at_least(kSubject, xen_option(*line, kOption).value_or(kXensDefault), frames, remedy);
 }
 
 void examine_xen(const DoctorConfig& config, std::vector<Finding>& found) {
@@ -189,7 +189,7 @@ void examine_xen(const DoctorConfig& config, std::vector<Finding>& found) {
     found.push_back({Level::kFault, "xenstore", "not reachable: no names in `xl list`, no foreign images",
                      "start xenstored, then xen-init-dom0"});
   found.push_back(check_event_channels(config.vms));
-  found.push_back(check_maptrack(config.vms));
+  found.push_back(check_maptrack(config));
   if (read_file("/sys/module/xen_netback/initstate"))
     found.push_back({Level::kHint, "xen-netback",
                      "the kernel's own back end is loaded and answers for vifs of backend type vif",
@@ -211,6 +211,19 @@ std::vector<Finding> examine(const DoctorConfig& config) {
   if (config.xen) examine_xen(config, found);
   for (const std::string& name : config.interfaces) found.push_back(check_interface(name));
   return found;
+}
+
+std::optional<uint64_t> xen_option(std::string_view command_line, std::string_view name) {
+  std::optional<uint64_t> value;
+  std::istringstream words{std::string(command_line)};
+  for (std::string word; words >> word;) {
+    if (!word.starts_with(name) || word.size() <= name.size() || word[name.size()] != '=') continue;
+    const char* const digits = word.c_str() + name.size() + 1;
+    char* end = nullptr;
+    const uint64_t number = std::strtoull(digits, &end, 0);
+    if (end != digits) value = number;
+  }
+  return value;
 }
 
 std::string to_line(const Finding& f) {

@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -27,12 +29,16 @@ struct Finding {
 struct DoctorConfig {
   bool xen = true;
   bool process = true;
-  uint64_t vms = 10'000;                       ///< how many are meant to run at once
-  std::vector<std::string> interfaces = {};    ///< that `run` is meant to use by af_packet
-  std::function<Status()> probe_process = {};  ///< starts a sandbox and ends it
+  uint64_t vms = 10'000;                                       ///< how many are meant to run at once
+  std::vector<std::string> interfaces = {};                    ///< that `run` is meant to use
+  std::function<Status()> probe_process = {};                  ///< starts a sandbox and ends it
+  std::function<Result<std::string>()> xen_command_line = {};  ///< what Xen was booted with
 };
 
 std::vector<Finding> examine(const DoctorConfig& config);
+
+/// The value of `name=` on Xen's command line; the last one counts. Nothing if it is not there.
+std::optional<uint64_t> xen_option(std::string_view command_line, std::string_view name);
 
 /// "fault  hugepages: none free; remedy: ..."
 std::string to_line(const Finding& finding);

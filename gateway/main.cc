@@ -5,6 +5,7 @@
 
 #include "gateway/cli.h"
 #include "spawner/process/process_hypervisor.h"
+#include "spawner/toolstack/xen_command_line.h"
 #include "spawner/xen/xen_hypervisor.h"
 
 namespace {
@@ -27,6 +28,8 @@ Result<std::unique_ptr<spawner::Hypervisor>> make_hypervisor(HypervisorChoice ch
 }  // namespace
 
 int main(int argc, char** argv) {
-  return gateway::run_command_line(
-      argc, argv, {.make_hypervisor = make_hypervisor, .probe_process = spawner::probe_process_hypervisor});
+  return gateway::run_command_line(argc, argv,
+                                   {.make_hypervisor = make_hypervisor,
+                                    .probe_process = spawner::probe_process_hypervisor,
+                                    .xen_command_line = spawner::toolstack::xen_command_line});
 }

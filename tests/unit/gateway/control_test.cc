@@ -110,6 +110,14 @@ TEST(ControlSocket, SaysThatNobodyAnswers) {
             std::string::npos);
 }
 
+TEST(Doctor, ReadsXensCommandLine) {
+  const char* const name = "gnttab_max_maptrack_frames";
+  EXPECT_EQ(xen_option("dom0_mem=1024M gnttab_max_maptrack_frames=8192 console=com1", name), 8192u);
+  EXPECT_EQ(xen_option("gnttab_max_maptrack_frames=1 gnttab_max_maptrack_frames=0x1000", name), 4096u);
+  EXPECT_FALSE(xen_option("gnttab_max_frames=64 no_gnttab_max_maptrack_frames=9", name));
+  EXPECT_FALSE(xen_option("gnttab_max_maptrack_frames gnttab_max_maptrack_frames=", name));
+}
+
 TEST(Doctor, SaysWhatIsWrongAndWhatHelps) {
   const std::vector<Finding> findings =
       examine({.vms = 1'000'000'000, .interfaces = {"no-such-if"}, .probe_process = [] {
