@@ -5,7 +5,8 @@
 
 namespace synfluid::bench {
 
-/// kInstructions if loops of a known number of instructions take a nanosecond each, every time; else kWall.
+/// kInstructions if two loops of different instructions each take, at their fastest, a nanosecond an
+/// instruction; else kWall.
 ClockKind detect_clock();
 
 }  // namespace synfluid::bench

@@ -1,0 +1,255 @@
+// What taking a VM down costs, and what is left behind when many have come and gone.
+//
+//   destroy_ms        unmapping a guest's pages and destroying it; the guest has answered a SYN before
+//   cycle_ms          making one, its SYN answered, destroying it
+//   residue           what there is more of at the end than at the start: the sum of the five below
+//   residue_domains   domains that Xen knows, the dying included
+//   residue_kib       Xen's memory that is neither free nor claimed
+//   residue_grants    mappings of granted pages in this process
+//   residue_ports     event channels that are open in dom0's kernel
+//   residue_nodes     nodes of the store, where one runs
+//   dom0_growth_kib   what dom0's available memory has shrunk by; its caches are in it
+//
+// A few guests are there at a time, so that ids come back in another order than they went. The zero is taken
+// after the first guests: what the kernel and Xen set up for good is theirs. Runs in dom0 as root.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <deque>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "backend/vif.h"
+#include "base/clock.h"
+#include "bench/instruction_clock.h"
+#include "bench/report.h"
+#include "bench/syn_frame.h"
+#include "spawner/toolstack/xen_calls.h"
+#include "spawner/xen/xen_hypervisor.h"
+
+namespace synfluid::bench {
+namespace {
+
+constexpr WorkerId kWorker{0};
+constexpr int64_t kPatienceNs = 5 * kNsPerSecond;
+constexpr useconds_t kSettleUs = 1'000'000;
+constexpr size_t kDoorbells = 64;
+constexpr size_t kAtOnce = 8;
+constexpr uint32_t kWarmUp = 500;
+constexpr size_t kKeptSamples = 2000;
+
+struct Options {
+  uint32_t cycles = 20'000;
+  uint64_t memory_kib = 256;
+  std::string json;
+};
+
+struct Holdings {
+  double domains = 0;
+  double kib = 0;
+  double grants = 0;
+  double ports = 0;
+  double nodes = 0;
+  double dom0_kib = 0;
+};
+
+double lines_with(const char* path, std::string_view word) {
+  std::ifstream file(path);
+  double count = 0;
+  for (std::string line; std::getline(file, line);)
+    if (line.find(word) != std::string::npos) ++count;
+  return count;
+}
+
+double dom0_available_kib() {
+  std::ifstream meminfo("/proc/meminfo");
+  for (std::string key, rest; meminfo >> key;) {
+    double kib = 0;
+    meminfo >> kib;
+    std::getline(meminfo, rest);
+    if (key == "MemAvailable:") return kib;
+  }
+  return 0;
+}
+
+/// 0 where no store runs.
+double store_nodes() {
+  FILE* list = ::popen("xenstore-ls 2>/dev/null", "r");
+  if (list == nullptr) return 0;
+  double nodes = 0;
+  for (int c = std::fgetc(list); c != EOF; c = std::fgetc(list)) nodes += c == '\n' ? 1 : 0;
+  ::pclose(list);
+  return nodes;
+}
+
+Result<Holdings> holdings(spawner::toolstack::XenCalls& xen) {
+  constexpr uint32_t kAll = 32'752;
+  usleep(kSettleUs);
+  const auto domains = xen.list_domains(DomId(0), kAll);
+  if (!domains) return domains.error();
+  const auto free = xen.free_memory();
+  if (!free) return free.error();
+  return Holdings{.domains = static_cast<double>(domains->size()),
+                  .kib = -static_cast<double>(*free >> 10),
+                  .grants = lines_with("/proc/self/maps", "gntdev"),
+                  .ports = lines_with("/proc/interrupts", "evtchn:"),
+                  .nodes = store_nodes(),
+                  .dom0_kib = -dom0_available_kib()};
+}
+
+struct Guest {
+  std::unique_ptr<spawner::Vm> vm;
+  std::unique_ptr<backend::Vif> vif;
+};
+
+double to_ms(int64_t ns) {
+  return static_cast<double>(ns) / static_cast<double>(kNsPerMs);
+}
+
+class Cycles {
+ public:
+  Cycles(spawner::Hypervisor& hypervisor, const spawner::PreparedImage& image)
+      : hypervisor_(hypervisor), image_(image) {
+    while (hypervisor_.work_ahead()) {
+    }
+  }
+
+  Status run(uint32_t cycles) {
+    destroy_.clear();
+    cycle_.clear();
+    const uint32_t every = std::max<uint32_t>(cycles / kKeptSamples, 1);
+    std::deque<Guest> guests;
+    for (uint32_t i = 0; i < cycles; ++i) {
+      const int64_t begin = clock_.now_ns();
+      auto guest = make();
+      if (!guest) return guest.error().within(fmt::format("cycle {}", i + 1));
+      guests.push_back(std::move(*guest));
+      if (guests.size() < kAtOnce) continue;
+      // The oldest and the youngest by turns.
+      if (i % 2 == 0) std::swap(guests.front(), guests.back());
+      const int64_t end = clock_.now_ns();
+      guests.front().vif.reset();
+      guests.front().vm.reset();
+      if (i % every == 0) {
+        destroy_.push_back(to_ms(clock_.now_ns() - end));
+        cycle_.push_back(to_ms(clock_.now_ns() - begin));
+      }
+      guests.pop_front();
+    }
+    for (Guest& guest : guests) {
+      guest.vif.reset();
+      guest.vm.reset();
+    }
+    return {};
+  }
+
+  const std::vector<double>& destroy_ms() const { return destroy_; }
+  const std::vector<double>& cycle_ms() const { return cycle_; }
+
+ private:
+  Result<Guest> make() {
+    ++generation_;
+    auto vm = hypervisor_.create(image_, {.name = fmt::format("teardown-{}", generation_),
+                                          .generation = generation_,
+                                          .worker = kWorker,
+                                          .doorbell = generation_});
+    if (!vm) return vm.error();
+    Guest guest{std::move(*vm), nullptr};
+    guest.vif = std::make_unique<backend::Vif>(guest.vm->take_link());
+    const auto syn = make_syn(generation_);
+    if (!guest.vif->send(syn)) return Error(ErrorCode::kSystem, "no buffer for a SYN");
+    guest.vif->flush();
+    guest.vif->arm();
+    if (Status started = guest.vm->start(); !started) return started.error();
+    const int64_t end = clock_.now_ns() + kPatienceNs;
+    while (guest.vif->receive(frame_) == 0) {
+      if (clock_.now_ns() > end) return Error(ErrorCode::kTimeout, "a guest did not answer its SYN");
+      sleep_until_a_doorbell();
+    }
+    guest.vif->flush();
+    return guest;
+  }
+
+  void sleep_until_a_doorbell() {
+    auto& doorbells = hypervisor_.doorbells(kWorker);
+    pollfd ready{doorbells.fd(), POLLIN, 0};
+    ::poll(&ready, 1, static_cast<int>(kPatienceNs / kNsPerMs));
+    std::array<backend::DoorbellToken, kDoorbells> tokens;
+    doorbells.collect(tokens);
+  }
+
+  const SteadyClock clock_;
+  spawner::Hypervisor& hypervisor_;
+  const spawner::PreparedImage& image_;
+  std::array<std::byte, backend::kMaxFrameBytes> frame_;
+  uint32_t generation_ = 0;
+  std::vector<double> destroy_;
+  std::vector<double> cycle_;
+};
+
+void add_residue(Report& report, const Holdings& before, const Holdings& after) {
+  const double domains = after.domains - before.domains;
+  const double kib = after.kib - before.kib;
+  const double grants = after.grants - before.grants;
+  const double ports = after.ports - before.ports;
+  const double nodes = after.nodes - before.nodes;
+  report.add(Figure::of("residue", "", {domains + kib + grants + ports + nodes}));
+  report.add(Figure::of("residue_domains", "domains", {domains}));
+  report.add(Figure::of("residue_kib", "KiB", {kib}));
+  report.add(Figure::of("residue_grants", "maps", {grants}));
+  report.add(Figure::of("residue_ports", "ports", {ports}));
+  report.add(Figure::of("residue_nodes", "nodes", {nodes}));
+  report.add(Figure::of("dom0_growth_kib", "KiB", {after.dom0_kib - before.dom0_kib}));
+}
+
+Status run(const Options& options) {
+  auto hypervisor = spawner::open_xen_hypervisor({.workers = 1});
+  if (!hypervisor) return hypervisor.error();
+  if (auto swept = (*hypervisor)->sweep(); !swept) return swept.error();
+  auto xen = spawner::toolstack::open_xen_calls();
+  if (!xen) return xen.error();
+  auto image = (*hypervisor)
+                   ->prepare({.service = "teardown",
+                              .image = "builtin:responder",
+                              .memory_bytes = options.memory_kib << 10,
+                              .config = {}});
+  if (!image) return image.error();
+  Report report("teardown", detect_clock());
+  report.set_parameter("cycles", options.cycles);
+  report.set_parameter("memory_kib", options.memory_kib);
+  Cycles cycles(**hypervisor, **image);
+  if (auto status = cycles.run(kWarmUp); !status) return status;
+  const auto before = holdings(**xen);
+  if (!before) return before.error();
+  if (auto status = cycles.run(options.cycles); !status) return status;
+  const auto after = holdings(**xen);
+  if (!after) return after.error();
+  report.add(Figure::of("destroy_ms", "ms", cycles.destroy_ms()));
+  report.add(Figure::of("cycle_ms", "ms", cycles.cycle_ms()));
+  add_residue(report, *before, *after);
+  return report.write(options.json);
+}
+
+}  // namespace
+}  // namespace synfluid::bench
+
+int main(int argc, char** argv) {
+  synfluid::bench::Options options;
+  CLI::App app("Makes and destroys VMs on Xen, and says what is left of them; in dom0, as root");
+  app.add_option("--cycles", options.cycles, "VMs to make and destroy")->check(CLI::Range(10, 10'000'000));
+  app.add_option("--memory", options.memory_kib, "memory of each, KiB");
+  app.add_option("--json", options.json, "write the figures there as JSON; - for standard output");
+  CLI11_PARSE(app, argc, argv);
+  const auto status = synfluid::bench::run(options);
+  if (status) return 0;
+  std::cerr << "teardown: " << status.error().text() << '\n';
+  return 1;
+}
