@@ -7,6 +7,7 @@
 //   write_10000_clients_growth   a write among 10,000 clients with two watches each, over one among 10
 //   write_170000_nodes_growth    a write among 170,000 nodes (10,000 guests of 17), over one among 1,000
 //   bytes_per_node               the daemon's memory, as those nodes are added
+//   introduce_us, ..._growth     an INTRODUCE of the first tenth of --domains; of the last tenth over it
 //   NAME_...                     the same of the other daemons, and of ours on LMDB
 //
 // A figure's peer is the better of xenstored and oxenstored; the ratio is ours over it, so less is better.
@@ -44,6 +45,7 @@ struct Options {
   uint32_t nodes = 170'000;
   uint32_t peer_clients = 100;
   uint32_t peer_nodes = 10'000;
+  uint32_t domains = 1'000;
   std::vector<std::string> only{};
   std::string program = "synfluid-store";
   std::string json{};
@@ -56,9 +58,12 @@ void left_out(const std::string& store, const std::string& figure, const Error& 
   std::cerr << fmt::format("store: {} of {} is left out: {}\n", figure, store, error.text());
 }
 
+using EmptyDomains = std::vector<spawner::store::xen::EmptyDomain>;
+
 class StoreBench {
  public:
-  StoreBench(const StoreKind& kind, const Options& options) : kind_(kind), options_(options) {}
+  StoreBench(const StoreKind& kind, const Options& options, const EmptyDomains& domains)
+      : kind_(kind), options_(options), domains_(domains) {}
 
   Figures run() {
     if (!ours()) {
@@ -68,6 +73,7 @@ class StoreBench {
     simple();
     clients_growth();
     nodes_growth();
+    if (!domains_.empty()) introduce_growth();
     return std::move(figures_);
   }
 
@@ -122,8 +128,19 @@ class StoreBench {
     figures_.emplace("bytes_per_node", Figure::of("bytes_per_node", "B", {result->bytes_per_node}));
   }
 
+  void introduce_growth() {
+    const auto daemon = StoreDaemon::start(kind_);
+    const Samples samples = daemon ? introduce_us(*daemon, domains_) : Samples(daemon.error());
+    if (!samples) return left_out(kind_.name, "introduce_us", samples.error());
+    const auto tenth = static_cast<std::ptrdiff_t>(samples->size() / 10);
+    const std::vector<double> first(samples->begin(), samples->begin() + tenth);
+    figures_.emplace("introduce_us", Figure::of("introduce_us", "us", first));
+    add_growth("introduce_us_growth", first, {samples->end() - tenth, samples->end()});
+  }
+
   StoreKind kind_;
   Options options_;
+  const EmptyDomains& domains_;
   Figures figures_;
 };
 
@@ -172,6 +189,22 @@ std::string find_program(const std::string& program) {
   return std::filesystem::exists(built, ignored) ? built.string() : program;
 }
 
+/// Domains for INTRODUCE; none where there is no Xen to make them.
+EmptyDomains make_domains(const spawner::store::xen::XenControl& control, uint32_t count) {
+  constexpr uint16_t kHighestId = 30'000;
+  EmptyDomains domains;
+  for (uint32_t i = 0; i < count; ++i) {
+    auto domain =
+        spawner::store::xen::EmptyDomain::create(control, DomId(static_cast<uint16_t>(kHighestId - i)));
+    if (!domain) {
+      std::cerr << fmt::format("store: only {} domains: {}\n", i, domain.error().text());
+      break;
+    }
+    domains.push_back(std::move(*domain));
+  }
+  return domains;
+}
+
 Status run(const Options& options) {
   raise_descriptors(options.clients);
   Report report("store", detect_clock());
@@ -179,6 +212,9 @@ Status run(const Options& options) {
   report.set_parameter("rounds", options.load.rounds);
   report.set_parameter("clients", options.clients);
   report.set_parameter("nodes", options.nodes);
+  const auto control = spawner::store::xen::XenControl::open();
+  const EmptyDomains domains = control ? make_domains(*control, options.domains) : EmptyDomains();
+  report.set_parameter("domains", domains.size());
   std::map<std::string, Figures> stores;
   for (const StoreKind& kind : all_stores(find_program(options.program))) {
     if (!options.only.empty() && std::ranges::find(options.only, kind.name) == options.only.end()) continue;
@@ -187,7 +223,7 @@ Status run(const Options& options) {
       continue;
     }
     std::cerr << "store: " << kind.name << '\n';
-    stores.emplace(kind.name, StoreBench(kind, options).run());
+    stores.emplace(kind.name, StoreBench(kind, options, domains).run());
   }
   fill(report, stores);
   return report.write(options.json);
@@ -205,6 +241,7 @@ int main(int argc, char** argv) {
   app.add_option("--nodes", options.nodes, "in the tree, for ours")->check(CLI::Range(2'000, 10'000'000));
   app.add_option("--peer-clients", options.peer_clients, "for the others")->check(CLI::Range(10, 100'000));
   app.add_option("--peer-nodes", options.peer_nodes, "for the others")->check(CLI::Range(2'000, 10'000'000));
+  app.add_option("--domains", options.domains, "to introduce; 0 for none")->check(CLI::Range(0, 29'000));
   app.add_option("--only", options.only, "these daemons alone");
   app.add_option("--program", options.program, "our daemon");
   app.add_option("--json", options.json, "write the figures there as JSON; - for standard output");

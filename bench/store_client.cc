@@ -54,22 +54,25 @@ Status StoreClient::send(StoreOp op, std::string_view payload, uint32_t transact
   return Error::from_errno(errno, "sending to the store");
 }
 
-Status StoreClient::read_exactly(char* data, size_t size) {
-  while (size > 0) {
-    const ssize_t count = ::read(fd_.get(), data, size);
+Status StoreClient::fill(size_t wanted) {
+  std::array<char, 16 << 10> buffer;
+  while (received_.size() < wanted) {
+    const ssize_t count = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
     if (count <= 0) return Error::from_errno(count == 0 ? ECONNRESET : errno, "reading from the store");
-    data += count;
-    size -= static_cast<size_t>(count);
+    received_.append(buffer.data(), static_cast<size_t>(count));
   }
   return {};
 }
 
 Result<StoreReply> StoreClient::receive() {
   Header header;
-  if (Status got = read_exactly(reinterpret_cast<char*>(&header), sizeof header); !got) return got.error();
+  if (Status got = fill(sizeof header); !got) return got.error();
+  std::memcpy(&header, received_.data(), sizeof header);
   if (header.size > kMaxPayload) return Error(ErrorCode::kProtocol, "the store's message is too long");
-  StoreReply reply{static_cast<StoreOp>(header.op), std::string(header.size, '\0')};
-  if (Status got = read_exactly(reply.payload.data(), header.size); !got) return got.error();
+  const size_t whole = sizeof header + header.size;
+  if (Status got = fill(whole); !got) return got.error();
+  StoreReply reply{static_cast<StoreOp>(header.op), received_.substr(sizeof header, header.size)};
+  received_.erase(0, whole);
   if (reply.op == StoreOp::kError) return of_reply(reply.payload);
   return reply;
 }

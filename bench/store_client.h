@@ -35,7 +35,7 @@ class StoreClient {
  public:
   static Result<StoreClient> connect(const std::string& path);
 
-  /// One request in one write.
+  /// One request in one write. Replies may be waited for later, in the order of their requests.
   Status send(StoreOp op, std::string_view payload, uint32_t transaction = 0);
   /// Waits for the next message, whatever it is; an ERROR becomes an Error.
   Result<StoreReply> receive();
@@ -47,9 +47,10 @@ class StoreClient {
 
  private:
   explicit StoreClient(UniqueFd fd) : fd_(std::move(fd)) {}
-  Status read_exactly(char* data, size_t size);
+  Status fill(size_t wanted);
 
   UniqueFd fd_;
+  std::string received_{};  ///< and not yet looked at
 };
 
 /// What a WRITE carries: the path, a zero byte, the value.

@@ -127,9 +127,17 @@ std::string guest_node(uint32_t index) {
   return fmt::format("/bench/domain/{}/{}", index / kNodesPerGuest, kGuestNodes[index % kNodesPerGuest]);
 }
 
+/// Many requests on their way at once: this is not what is measured.
 Status add_guest_nodes(StoreClient& client, uint32_t from, uint32_t to) {
-  for (uint32_t i = from; i < to; ++i)
-    if (Status written = client.write(guest_node(i), kValue); !written) return written.error();
+  constexpr uint32_t kAtOnce = 50;
+  for (uint32_t first = from; first < to; first += kAtOnce) {
+    const uint32_t last = std::min(first + kAtOnce, to);
+    for (uint32_t i = first; i < last; ++i)
+      if (Status sent = client.send(StoreOp::kWrite, write_payload(guest_node(i), kValue)); !sent)
+        return sent;
+    for (uint32_t i = first; i < last; ++i)
+      if (const auto reply = client.receive(); !reply) return reply.error();
+  }
   return {};
 }
 
@@ -192,9 +200,15 @@ Samples write_among_clients_us(const StoreDaemon& daemon, const StoreLoad& load,
   auto clients = connect_all(daemon, count);
   if (!clients) return clients.error();
   for (uint32_t i = 0; i < count; ++i) {
-    for (uint32_t node = 0; node < 2; ++node)
-      if (Status watched = (*clients)[i].watch(own_node(i, node), "token"); !watched) return watched.error();
+    for (uint32_t node = 0; node < 2; ++node) {
+      const std::string payload = strings_payload({own_node(i, node), "token"});
+      if (Status sent = (*clients)[i].send(StoreOp::kWatch, payload); !sent) return sent.error();
+    }
   }
+  // A reply and a first event for each.
+  for (StoreClient& client : *clients)
+    for (int messages = 0; messages < 4; ++messages)
+      if (const auto reply = client.receive(); !reply) return reply.error();
   auto writer = StoreClient::connect(daemon.socket());
   if (!writer) return writer.error();
   return cpu_per_operation(daemon, load, 1, [&] { return writer->write("/bench/writer", kValue); });
@@ -216,6 +230,28 @@ Result<NodesResult> write_among_nodes(const StoreDaemon& daemon, const StoreLoad
                      .many = std::move(*many),
                      .bytes_per_node = static_cast<double>(after - std::min(before, after)) /
                                        static_cast<double>(many_nodes - few_nodes)};
+}
+
+Samples introduce_us(const StoreDaemon& daemon,
+                     const std::vector<spawner::store::xen::EmptyDomain>& domains) {
+  constexpr size_t kAtOnce = 10;
+  auto client = StoreClient::connect(daemon.socket());
+  if (!client) return client.error();
+  std::vector<double> samples;
+  for (size_t first = 0; first + kAtOnce <= domains.size(); first += kAtOnce) {
+    const int64_t before = daemon.cpu_ns();
+    for (size_t i = first; i < first + kAtOnce; ++i) {
+      const auto& domain = domains[i];
+      const auto introduced = client->call(
+          StoreOp::kIntroduce,
+          strings_payload({fmt::format("{}", domain.domid().value()), fmt::format("{}", domain.frame()),
+                           fmt::format("{}", domain.port().value())}));
+      if (!introduced) return introduced.error().within(fmt::format("domain {}", domain.domid().value()));
+    }
+    samples.push_back(static_cast<double>(daemon.cpu_ns() - before) / kAtOnce /
+                      static_cast<double>(kNsPerUs));
+  }
+  return samples;
 }
 
 }  // namespace synfluid::bench

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "bench/store_client.h"
 #include "bench/store_daemon.h"
+#include "spawner/store/xen/empty_domain.h"
 
 namespace synfluid::bench {
 
@@ -43,5 +44,8 @@ struct NodesResult {
 /// Guests of 17 nodes each, as many as `many_nodes` takes.
 Result<NodesResult> write_among_nodes(const StoreDaemon& daemon, const StoreLoad& load, uint32_t few_nodes,
                                       uint32_t many_nodes);
+
+/// Microseconds of an INTRODUCE of each domain, ten at a time, in their order.
+Samples introduce_us(const StoreDaemon& daemon, const std::vector<spawner::store::xen::EmptyDomain>& domains);
 
 }  // namespace synfluid::bench

@@ -67,8 +67,8 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonConfig& config) {
   auto loop = EventLoop::create();
   if (!loop) return loop.error();
   std::unique_ptr<Daemon> daemon(new Daemon(config, std::move(*loop)));
-  EngineState state;
-  if (Status status = daemon->open_storage(state); !status) return status.error();
+  Legacy legacy;
+  if (Status status = daemon->open_storage(legacy); !status) return status.error();
   if (Status status = daemon->open_domains(); !status) return status.error();
   Domains& domains = daemon->xen_ ? static_cast<Domains&>(*daemon->xen_) : *daemon->no_domains_;
   const EngineConfig engine_config{.quotas = config.quotas, .clock = &daemon->clock_};
@@ -77,17 +77,28 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonConfig& config) {
           ? std::make_unique<Engine>(engine_config, *daemon->storage_, daemon->board_, domains, *daemon->log_)
           : std::make_unique<Engine>(engine_config, *daemon->storage_, daemon->board_, domains);
   daemon->board_.set_engine(*daemon->engine_);
-  daemon->connect_domains(state);
+  daemon->connect_domains(legacy);
   if (Status status = daemon->open_sockets(); !status) return status.error();
   if (Status status = daemon->open_signals(); !status) return status.error();
   if (!config.handover_path.empty()) remove_lmdb(config.handover_path);
   return daemon;
 }
 
-Status Daemon::open_storage(EngineState& state) {
+void Daemon::Legacy::add(const EngineState& state, RingLog& log) {
+  engine = state;
+  for (const DomainState& domain : state.domains)
+    if (auto remnant = log.remnant_of(domain.domid)) remnants.emplace(domain.domid, std::move(*remnant));
+}
+
+std::optional<RingRemnant> Daemon::Legacy::remnant_of(DomId domid) const {
+  const auto found = remnants.find(domid);
+  return found == remnants.end() ? std::nullopt : std::optional(found->second);
+}
+
+Status Daemon::open_storage(Legacy& legacy) {
   if (config_.lmdb_path.empty()) {
     storage_ = std::make_unique<MemoryStorage>();
-    return take_handover(state);
+    return take_handover(legacy);
   }
   auto file = LmdbFile::open(config_.lmdb_path);
   if (!file) return file.error();
@@ -97,16 +108,16 @@ Status Daemon::open_storage(EngineState& state) {
   if (!storage) return storage.error();
   storage_ = std::move(*storage);
   if (storage_->size() == 0) {
-    if (Status taken = take_handover(state); !taken) return taken;
-    return log_->save(state);
+    if (Status taken = take_handover(legacy); !taken) return taken;
+    return log_->save(legacy.engine);
   }
   auto loaded = log_->load();
   if (!loaded) return loaded.error();
-  state = std::move(*loaded);
+  legacy.add(*loaded, *log_);
   return {};
 }
 
-Status Daemon::take_handover(EngineState& state) {
+Status Daemon::take_handover(Legacy& legacy) {
   if (config_.handover_path.empty() || !std::filesystem::exists(config_.handover_path)) return {};
   auto file = LmdbFile::open(config_.handover_path);
   if (!file) return file.error();
@@ -114,9 +125,10 @@ Status Daemon::take_handover(EngineState& state) {
   if (!nodes) return nodes.error();
   if ((*nodes)->size() == 0) return {};  // another boot's
   if (Status copied = copy_nodes(**nodes, *storage_); !copied) return copied;
-  auto loaded = LmdbStateLog(**file).load();
+  LmdbStateLog log(**file);
+  auto loaded = log.load();
   if (!loaded) return loaded.error();
-  state = std::move(*loaded);
+  legacy.add(*loaded, log);
   return {};
 }
 
@@ -128,7 +140,10 @@ Status Daemon::write_handover() const {
   auto nodes = LmdbStorage::open(**file, std::make_unique<MemoryStorage>());
   if (!nodes) return nodes.error();
   if (Status copied = copy_nodes(*storage_, **nodes); !copied) return copied;
-  return LmdbStateLog(**file).save(engine_->snapshot());
+  LmdbStateLog log(**file);
+  if (Status saved = log.save(engine_->snapshot()); !saved) return saved;
+  if (xen_) xen_->write_remnants(log);
+  return {};
 }
 
 Status Daemon::open_domains() {
@@ -136,28 +151,29 @@ Status Daemon::open_domains() {
     auto xen = xen::XenDomains::open(loop_, board_, clock_);
     if (!xen) return xen.error().within("no domains can be served (--no-domains goes without)");
     xen_ = std::move(*xen);
+    if (log_) xen_->set_log(*log_);
   } else {
     no_domains_ = std::make_unique<NoDomains>();
   }
   return {};
 }
 
-void Daemon::connect_domains(const EngineState& state) {
-  engine_->restore(state);
+void Daemon::connect_domains(const Legacy& legacy) {
+  engine_->restore(legacy.engine);
   std::optional<ConnectionId> own;
   for (const DomainState& domain : engine_->domains()) {
     if (domain.domid == DomId(0)) {
       own = domain.connection;
       continue;
     }
-    const Status resumed =
-        xen_ ? xen_->resume(domain) : Status(Error(ErrorCode::kUnavailable, "no domains are served"));
+    const Status resumed = xen_ ? xen_->resume(domain, legacy.remnant_of(domain.domid))
+                                : Status(Error(ErrorCode::kUnavailable, "no domains are served"));
     if (resumed) continue;
     spdlog::warn("domain {} is not there any more: {}", domain.domid.value(), resumed.error().text());
     engine_->domain_died(domain.domid);
   }
   if (!xen_) return;
-  if (Status connected = xen_->connect_own_kernel(own); !connected)
+  if (Status connected = xen_->connect_own_kernel(own, legacy.remnant_of(DomId(0))); !connected)
     spdlog::warn("this machine's kernel is not served: {}", connected.error().text());
 }
 

@@ -5,7 +5,9 @@
 // it.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,11 +46,19 @@ class Daemon {
   class NoDomains;
 
   Daemon(DaemonConfig config, EventLoop loop);
-  Status open_storage(EngineState& state);
-  Status take_handover(EngineState& state);
+  /// What a predecessor left beside the nodes.
+  struct Legacy {
+    EngineState engine;
+    std::map<DomId, RingRemnant> remnants;
+    void add(const EngineState& state, RingLog& log);
+    std::optional<RingRemnant> remnant_of(DomId domid) const;
+  };
+
+  Status open_storage(Legacy& legacy);
+  Status take_handover(Legacy& legacy);
   Status write_handover() const;
   Status open_domains();
-  void connect_domains(const EngineState& state);
+  void connect_domains(const Legacy& legacy);
   Status open_sockets();
   Status open_signals();
   int timeout_ms();

@@ -61,6 +61,10 @@ class DomainRing {
 
   void fail(RingError error);
 
+  /// Up to where requests were read, and up to where responses were written.
+  uint32_t read_index() const { return read_; }
+  uint32_t written_index() const { return written_; }
+
  private:
   RingPage* page_;
   uint32_t read_ = 0;      ///< up to where requests were read

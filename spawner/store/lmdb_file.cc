@@ -15,7 +15,7 @@ namespace {
 
 /// Address space, not memory: the file grows with what is in it.
 constexpr size_t kMapBytes = size_t{64} << 30;
-constexpr const char* kTableNames[kLmdbTables] = {"meta", "nodes", "domains", "watches"};
+constexpr const char* kTableNames[kLmdbTables] = {"meta", "nodes", "domains", "watches", "rings"};
 
 Error failed(std::string_view what, int code) {
   if (code == ENOSPC || code == MDB_MAP_FULL)

@@ -24,8 +24,8 @@ struct MDB_txn;
 
 namespace synfluid::spawner::store {
 
-enum class LmdbTable : uint8_t { kMeta, kNodes, kDomains, kWatches };
-inline constexpr size_t kLmdbTables = 4;
+enum class LmdbTable : uint8_t { kMeta, kNodes, kDomains, kWatches, kRings };
+inline constexpr size_t kLmdbTables = 5;
 inline constexpr size_t kMaxKey = 511;
 
 class LmdbFile {

@@ -85,6 +85,33 @@ std::optional<DomainState> decoded_domain(DomId domid, std::string_view bytes) {
   return domain;
 }
 
+struct RemnantHead {
+  uint32_t taken_index;
+  uint32_t put_index;
+  uint32_t put;
+  uint32_t request_bytes;
+};
+
+std::string encoded(const RingRemnant& remnant) {
+  const RemnantHead head{remnant.taken_index, remnant.put_index, remnant.put,
+                         static_cast<uint32_t>(remnant.request.size())};
+  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
+  return bytes.append(remnant.request).append(remnant.message);
+}
+
+std::optional<RingRemnant> decoded_remnant(std::string_view bytes) {
+  RemnantHead head;
+  if (bytes.size() < sizeof head) return std::nullopt;
+  std::memcpy(&head, bytes.data(), sizeof head);
+  bytes.remove_prefix(sizeof head);
+  if (bytes.size() < head.request_bytes) return std::nullopt;
+  return RingRemnant{.taken_index = head.taken_index,
+                     .request = std::string(bytes.substr(0, head.request_bytes)),
+                     .put_index = head.put_index,
+                     .message = std::string(bytes.substr(head.request_bytes)),
+                     .put = head.put};
+}
+
 }  // namespace
 
 Result<EngineState> LmdbStateLog::load() {
@@ -178,7 +205,8 @@ void LmdbStateLog::domain_gone(DomId domid) {
   auto last = first;
   while (last != watches_.end() && last->first.starts_with(key)) ++last;
   watches_.erase(first, last);
-  if (Status erased = transaction->erase(LmdbTable::kDomains, key); !erased) return report(erased);
+  for (const LmdbTable table : {LmdbTable::kDomains, LmdbTable::kRings})
+    if (Status erased = transaction->erase(table, key); !erased) return report(erased);
   report(commit(transaction, transaction->erase_beginning(LmdbTable::kWatches, key)));
 }
 
@@ -200,6 +228,21 @@ void LmdbStateLog::watch_removed(ConnectionId connection, const WatchState& watc
   report(
       commit(transaction, transaction->erase(LmdbTable::kWatches, watch_key(domain->second, known->second))));
   watches_.erase(known);
+}
+
+void LmdbStateLog::remnant_left(ConnectionId connection, const RingRemnant& remnant) {
+  const auto domain = domains_.find(connection);
+  if (domain == domains_.end()) return;
+  auto transaction = file_.begin();
+  if (!transaction) return report(transaction.error());
+  report(
+      commit(transaction, transaction->put(LmdbTable::kRings, domain_key(domain->second), encoded(remnant))));
+}
+
+std::optional<RingRemnant> LmdbStateLog::remnant_of(DomId domid) {
+  auto transaction = file_.begin();
+  const auto bytes = transaction ? transaction->get(LmdbTable::kRings, domain_key(domid)) : std::nullopt;
+  return bytes ? decoded_remnant(*bytes) : std::nullopt;
 }
 
 }  // namespace synfluid::spawner::store

@@ -1,5 +1,6 @@
-// Domains and their watches in an LMDB file, as they change: what a store that was killed leaves to the next.
-// And a handover: everything, written at an orderly end by a store that keeps its nodes in memory.
+// Domains, their watches and the remnants of their rings in an LMDB file, as they change: what a store that
+// was killed leaves to the next. And a handover: everything, written at an orderly end by a store that keeps
+// its nodes in memory.
 //
 // Of connections, only domains' own are kept: a socket ends with the process that held it.
 //
@@ -13,10 +14,11 @@
 
 #include "spawner/store/engine.h"
 #include "spawner/store/lmdb_file.h"
+#include "spawner/store/ring_transport.h"
 
 namespace synfluid::spawner::store {
 
-class LmdbStateLog final : public StateLog {
+class LmdbStateLog final : public StateLog, public RingLog {
  public:
   explicit LmdbStateLog(LmdbFile& file) : file_(file) {}
 
@@ -30,6 +32,9 @@ class LmdbStateLog final : public StateLog {
   void domain_gone(DomId domid) override;
   void watch_added(ConnectionId connection, const WatchState& watch) override;
   void watch_removed(ConnectionId connection, const WatchState& watch) override;
+
+  void remnant_left(ConnectionId connection, const RingRemnant& remnant) override;
+  std::optional<RingRemnant> remnant_of(DomId domid) override;
 
  private:
   Status put_domain(LmdbFile::Transaction& transaction, const DomainState& domain);

@@ -22,8 +22,24 @@ RingError error_of(Broken why) {
 
 }  // namespace
 
-RingStream::RingStream(Switchboard& board, ConnectionId id, std::unique_ptr<RingPort> port)
-    : Stream(board, id), port_(std::move(port)), ring_(port_->page()) {}
+RingStream::RingStream(Switchboard& board, ConnectionId id, std::unique_ptr<RingPort> port, RingLog* log)
+    : Stream(board, id), port_(std::move(port)), log_(log), ring_(port_->page()) {}
+
+RingRemnant RingStream::remnant() const {
+  RingRemnant remnant;
+  remnant.taken_index = ring_.read_index();
+  remnant.request = pending_input();
+  const auto [message, put] = cut_message();
+  remnant.put_index = ring_.written_index();
+  remnant.message = message;
+  remnant.put = static_cast<uint32_t>(put);
+  return remnant;
+}
+
+void RingStream::take_up(const RingRemnant& remnant) {
+  restore_buffers(remnant.taken_index == ring_.read_index() ? remnant.request : "",
+                  remnant.put_index == ring_.written_index() ? remnant.message : "", remnant.put);
+}
 
 void RingStream::advertise() {
   ring_.advertise();
@@ -93,6 +109,8 @@ void RingStream::turn_ended(bool drained) {
     drop_buffers();
     board_.engine().reset(id());
   }
+  if (log_ != nullptr && !failed_)
+    if (const RingRemnant left = remnant(); !left.empty()) log_->remnant_left(id(), left);
   if (!failed_ && drained && board_.engine().wants_input(id()) && ring_.consume()) {
     tell_ = true;
     if (ring_.has_input()) board_.mark_ready(*this);

@@ -1,9 +1,9 @@
 // XenStore over the page that a domain shares with us.
 //
-// Requests are given back to the ring when their replies are in it, so a store that is killed between two
-// turns leaves no request unanswered. A message that was half in the ring at that moment is lost to the
-// guest. A guest that breaks its ring is told in the ring's error word and not listened to any more, until it
-// asks for a reconnection.
+// Requests are given back to the ring when their replies are in it, and halves of messages are kept by a
+// RingLog: so a store that is killed leaves no request unanswered, and its successor goes on in the middle of
+// a word. A guest that breaks its ring is told in the ring's error word and not listened to any more, until
+// it asks for a reconnection.
 //
 // When a guest rings: Linux' drivers/xen/xenbus/xenbus_comms.c, which rings least of all front ends.
 //
@@ -12,6 +12,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "spawner/store/domain_ring.h"
 #include "spawner/store/stream.h"
@@ -27,9 +28,30 @@ class RingPort {
   virtual void notify() = 0;
 };
 
+/// What of a ring's two byte streams lies between messages: half a request that was taken, half a message
+/// that was put in. It counts as long as the ring's indices are these.
+struct RingRemnant {
+  uint32_t taken_index = 0;
+  std::string request;
+  uint32_t put_index = 0;
+  std::string message;  ///< whole
+  uint32_t put = 0;     ///< bytes of it that are in the ring
+
+  bool empty() const { return request.empty() && message.empty(); }
+};
+
+/// Keeps remnants for a successor.
+class RingLog {
+ public:
+  virtual ~RingLog() = default;
+  virtual void remnant_left(ConnectionId connection, const RingRemnant& remnant) = 0;
+  virtual std::optional<RingRemnant> remnant_of(DomId domid) = 0;
+};
+
 class RingStream final : public Stream {
  public:
-  RingStream(Switchboard& board, ConnectionId id, std::unique_ptr<RingPort> port);
+  /// Without a log, what lies between messages is lost with this process.
+  RingStream(Switchboard& board, ConnectionId id, std::unique_ptr<RingPort> port, RingLog* log = nullptr);
 
   /// The guest's bell rang, or ours must be.
   void on_event();
@@ -37,6 +59,9 @@ class RingStream final : public Stream {
   void unplug();
   /// Both queues emptied, what was half read or written forgotten; on this port, if one is given.
   void begin_anew(std::unique_ptr<RingPort> port);
+  RingRemnant remnant() const;
+  /// Goes on where a predecessor's remnant ends.
+  void take_up(const RingRemnant& remnant);
   /// Features are there to be seen, and the guest is told.
   void advertise();
 
@@ -47,6 +72,7 @@ class RingStream final : public Stream {
   void broken(Broken why) override;
 
   std::unique_ptr<RingPort> port_;
+  RingLog* const log_;
   DomainRing ring_;
   bool failed_ = false;        ///< not listened to
   bool forget_later_ = false;  ///< the engine is to forget what the connection had

@@ -101,7 +101,8 @@ void Stream::flush() {
     if (closed_) return;
     count_delivered();
   }
-  turn_ended(out_.empty() && !holds_request(in_));
+  const auto [message, put] = cut_message();
+  turn_ended(out_.size() - counted_ == message.size() && !holds_request(in_));
   if (was_full && queued() < kQueuedEnough) board_.mark_ready(*this);
 }
 
@@ -129,6 +130,20 @@ void Stream::drop_buffers() {
   reset(in_);
   reset(out_);
   sent_ = counted_ = 0;
+}
+
+std::pair<std::string_view, size_t> Stream::cut_message() const {
+  if (sent_ == counted_) return {};
+  const std::string_view rest = std::string_view(out_).substr(counted_);
+  return {rest.substr(0, message_bytes(rest)), sent_ - counted_};
+}
+
+void Stream::restore_buffers(std::string_view input, std::string_view message, size_t put) {
+  in_ = input;
+  out_ = message;
+  sent_ = std::min(put, out_.size());
+  counted_ = 0;
+  board_.mark_dirty(*this);
 }
 
 void Stream::broken(Broken why) {

@@ -13,7 +13,8 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <vector>
+#include <string_view>
+#include <utility>
 
 #include "spawner/store/engine.h"
 
@@ -62,7 +63,8 @@ class Stream {
   /// Writes some of `messages`, whole ones, of which the first `already` bytes were written before. Returns
   /// how many more were.
   virtual size_t write(std::span<const char> messages, size_t already) = 0;
-  /// After flush(); `drained`: every request that was read has been served, and nothing is queued any more.
+  /// After flush(); `drained`: every request that was read has been served, and of the queue there is left at
+  /// most a part of one message.
   virtual void turn_ended(bool /*drained*/) {}
   /// The connection cannot go on. The default closes it.
   virtual void broken(Broken why);
@@ -71,6 +73,12 @@ class Stream {
   /// Forgets what was half read and what is queued.
   void drop_buffers();
   bool may_read() const;
+  /// What was read and not served.
+  std::string_view pending_input() const { return in_; }
+  /// The message of which a part is written, and how much of it.
+  std::pair<std::string_view, size_t> cut_message() const;
+  /// As they were in another process: `put` bytes of the message are written.
+  void restore_buffers(std::string_view input, std::string_view message, size_t put);
 
   Switchboard& board_;
 

@@ -145,7 +145,7 @@ Result<std::unique_ptr<RingPort>> XenDomains::connect(DomId domid, uint64_t gfn,
 }
 
 RingStream& XenDomains::add_stream(DomId domid, ConnectionId connection, std::unique_ptr<RingPort> port) {
-  auto stream = std::make_unique<RingStream>(board_, connection, std::move(port));
+  auto stream = std::make_unique<RingStream>(board_, connection, std::move(port), ring_log_);
   RingStream* const ring = stream.get();
   board_.add(std::move(stream));
   rings_[domid] = ring;
@@ -180,7 +180,8 @@ void XenDomains::release(DomId domid, ConnectionId connection) {
   board_.drop(connection);
 }
 
-Status XenDomains::connect_own_kernel(std::optional<ConnectionId> connection) {
+Status XenDomains::connect_own_kernel(std::optional<ConnectionId> connection,
+                                      const std::optional<RingRemnant>& remnant) {
   const auto port = kernel_port();
   if (!port) return port.error();
   const auto page = map_kernel_page();
@@ -191,14 +192,25 @@ Status XenDomains::connect_own_kernel(std::optional<ConnectionId> connection) {
     return channel.error();
   }
   if (!connection) connection = board_.engine().adopt_domain(DomId(0), *port, Privilege::kControl);
-  add_stream(DomId(0), *connection, std::make_unique<KernelPort>(*page, std::move(*channel))).advertise();
+  RingStream& stream =
+      add_stream(DomId(0), *connection, std::make_unique<KernelPort>(*page, std::move(*channel)));
+  if (remnant) stream.take_up(*remnant);
+  stream.advertise();
   return {};
 }
 
-Status XenDomains::resume(const DomainState& domain) {
+void XenDomains::write_remnants(RingLog& log) const {
+  for (const auto& [domid, stream] : rings_)
+    if (const RingRemnant remnant = stream->remnant(); !remnant.empty())
+      log.remnant_left(stream->id(), remnant);
+}
+
+Status XenDomains::resume(const DomainState& domain, const std::optional<RingRemnant>& remnant) {
   auto ring = connect(domain.domid, domain.gfn, domain.port);
   if (!ring) return ring.error();
-  add_stream(domain.domid, domain.connection, std::move(*ring)).advertise();
+  RingStream& stream = add_stream(domain.domid, domain.connection, std::move(*ring));
+  if (remnant) stream.take_up(*remnant);
+  stream.advertise();
   look_ = true;  // it may have died while nobody looked
   return {};
 }

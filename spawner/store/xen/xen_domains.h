@@ -34,11 +34,18 @@ class XenDomains final : public Domains {
   Fault reintroduce(DomId domid, uint64_t gfn, EventPort port, ConnectionId connection) override;
   void release(DomId domid, ConnectionId connection) override;
 
+  /// Where rings' remnants are kept; before any domain is there.
+  void set_log(RingLog& log) { ring_log_ = &log; }
+  /// Gives every ring's remnant to another log.
+  void write_remnants(RingLog& log) const;
+
   /// Connects this machine's own kernel, whose ring Linux offers. An engine that remembers domain 0 has a
   /// connection for it.
-  Status connect_own_kernel(std::optional<ConnectionId> connection);
-  /// A domain that the engine remembers from before: its ring goes on where it stands.
-  Status resume(const DomainState& domain);
+  Status connect_own_kernel(std::optional<ConnectionId> connection,
+                            const std::optional<RingRemnant>& remnant);
+  /// A domain that the engine remembers from before: its ring goes on where it stands, in the remnant's
+  /// middle.
+  Status resume(const DomainState& domain, const std::optional<RingRemnant>& remnant);
 
   /// From the event loop: what is due. Milliseconds until something will be; -1: nothing is.
   int on_turn();
@@ -63,6 +70,7 @@ class XenDomains final : public Domains {
   std::unique_ptr<EventChannels> channels_;
   std::optional<Channel> exception_;
   std::map<DomId, RingStream*> rings_;
+  RingLog* ring_log_ = nullptr;
   bool look_ = false;
   int64_t next_look_ns_ = 0;
   LogLimiter log_;

@@ -244,5 +244,21 @@ TEST_F(LmdbTest, ASavedStateIsTheStateThatIsLoaded) {
   EXPECT_EQ(loaded->connections[0].watches[0].path, "p");
 }
 
+TEST_F(LmdbTest, ARingsRemnantComesBackAndGoesWithItsDomain) {
+  const auto file = open_file();
+  LmdbStateLog log(*file);
+  log.domain_changed(domain(9, 4));
+  log.remnant_left(ConnectionId(4),
+                   {.taken_index = 7, .request = "hal", .put_index = 8, .message = "message", .put = 3});
+  const auto remnant = LmdbStateLog(*file).remnant_of(DomId(9));
+  ASSERT_TRUE(remnant);
+  EXPECT_EQ(remnant->taken_index, 7u);
+  EXPECT_EQ(remnant->request, "hal");
+  EXPECT_EQ(remnant->message, "message");
+  EXPECT_EQ(remnant->put, 3u);
+  log.domain_gone(DomId(9));
+  EXPECT_FALSE(log.remnant_of(DomId(9)));
+}
+
 }  // namespace
 }  // namespace synfluid::spawner::store

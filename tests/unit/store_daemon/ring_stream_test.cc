@@ -222,6 +222,46 @@ TEST_F(RingStreamTest, AReleasedDomainsRingIsLeftAlone) {
   EXPECT_FALSE(rig.engine->is_introduced(DomId(1)));
 }
 
+/// Killed with half a request taken and half a message put: another stream on the same page goes on.
+TEST_F(RingStreamTest, ASuccessorGoesOnInTheMiddleOfMessages) {
+  rig.ask(MessageType::kWrite, "/big\0"s + std::string(1500, 'b'));
+  rig.ask(MessageType::kSetPerms, "/big\0r0\0"s);
+  guest().put(GuestEnd::request(MessageType::kRead, "/big\0"s));
+  rig.ring();
+  const std::string request = GuestEnd::request(MessageType::kGetDomainPath, "1\0"s, 9);
+  const RingRemnant cut = rig.stream->remnant();
+  ASSERT_EQ(cut.message.size(), 1516u);
+  ASSERT_EQ(cut.put, kRingBytes);
+  const ConnectionId id = rig.stream->id();
+  const auto succeed = [&](const RingRemnant& remnant) {
+    auto successor =
+        std::make_unique<RingStream>(rig.board, id, std::make_unique<FakePort>(guest().page(), rig.bells));
+    rig.stream = successor.get();
+    rig.board.add(std::move(successor));
+    rig.stream->take_up(remnant);
+  };
+  succeed(cut);
+  EXPECT_FALSE(guest().message());
+  rig.ring();
+  EXPECT_EQ(expect_message().payload, std::string(1500, 'b'));
+  while (guest().message()) rig.ring();
+  rig.ring();
+  guest().put(request.substr(0, 10));
+  rig.ring();
+  const RingRemnant half = rig.stream->remnant();
+  ASSERT_EQ(half.request, request.substr(0, 10));
+  succeed(half);
+  guest().put(request.substr(10));
+  rig.ring();
+  EXPECT_EQ(expect_message().header.request_id, 9u);
+}
+
+TEST_F(RingStreamTest, ARemnantOfOtherIndicesIsStale) {
+  rig.stream->take_up(
+      {.taken_index = 99, .request = "half", .put_index = 98, .message = "message", .put = 3});
+  EXPECT_TRUE(rig.stream->remnant().empty());
+}
+
 TEST_F(RingStreamTest, AnyScribblingEndsInASaneState) {
   std::mt19937 random(20260417);
   for (int round = 0; round < 3'000; ++round) {
