@@ -1,6 +1,7 @@
 #include "gateway/replay_rig.h"
 
 #include "gateway/pcap_source.h"
+#include "gateway/warm_up.h"
 
 namespace synfluid::gateway {
 
@@ -24,7 +25,9 @@ Result<std::shared_ptr<const spawner::ServiceSet>> prepare_services(ReplayRig& r
   if (!spawner) return spawner.error();
   rig.spawner = std::move(*spawner);
   auto services = rig.spawner->prepare(config.policy);
-  if (services) rig.spawner->activate(*services);
+  if (!services) return services.error();
+  warm_up(*hypervisor, **services);
+  rig.spawner->activate(*services);
   return services;
 }
 

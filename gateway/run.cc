@@ -16,6 +16,7 @@
 #include "gateway/eal.h"
 #include "gateway/handoff.h"
 #include "gateway/ports.h"
+#include "gateway/warm_up.h"
 
 namespace synfluid::gateway {
 
@@ -81,6 +82,7 @@ Status start_spawner(Gateway& g, const RunConfig& config, spawner::Hypervisor& h
   g.spawner = std::move(*made);
   auto services = g.spawner->prepare(config.policy);
   if (!services) return services.error();
+  warm_up(hypervisor, **services);
   g.plans = std::make_unique<PlanBox>(Plan{.services = *services});
   g.spawner->activate(*services);
   return g.spawner->start();
