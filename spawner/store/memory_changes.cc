@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -39,7 +40,7 @@ void MemoryStorage::Impl::set_text(Node& node, std::string_view name, std::strin
   if (needed > node.text_bytes || needed + 64 < node.text_bytes) {
     char* text = static_cast<char*>(std::malloc(needed));
     if (text == nullptr) throw std::bad_alloc();
-    std::memcpy(text, name.data(), name.size());
+    std::ranges::copy(name, text);
     if (node.text != nullptr) text_bytes_ -= node.text_bytes + 8;
     std::free(node.text);
     node.text = text;
@@ -48,7 +49,7 @@ void MemoryStorage::Impl::set_text(Node& node, std::string_view name, std::strin
   }
   node.name_bytes = static_cast<uint16_t>(name.size());
   node.value_bytes = static_cast<uint16_t>(value.size());
-  std::memmove(node.text + name.size(), value.data(), value.size());
+  if (!value.empty()) std::memmove(node.text + name.size(), value.data(), value.size());
 }
 
 void MemoryStorage::Impl::create(const Change& change) {
