@@ -48,7 +48,7 @@ class HostEnd {
                .rx_posted = config.rx_posted,
                .mac = {2, 0x53, 0, 0, 0, 1},
                .config_bytes = static_cast<uint16_t>(config.config.size()),
-               .reserved = 0,
+               .ready_pages = 0,
                .entropy = {0x0123456789abcdef, 0xfedcba9876543210, 3, 4}};
     c.assignment.syn_age_ns = config.syn_age_ns;
     std::memcpy(c.config, config.config.data(), config.config.size());
