@@ -24,18 +24,28 @@ constexpr const char* kPrompt = "testpmd> ";
 constexpr const char* kStopped = "Done.\n";
 constexpr int kPatienceMs = 30'000;  // it reads a whole capture when it starts
 
-std::vector<std::string> command_line(const Testpmd::Config& config) {
+std::vector<std::string> command_line(const Testpmd::Config& config, const std::string& file_prefix) {
+  const std::string all = fmt::format("0-{}", sysconf(_SC_NPROCESSORS_ONLN) - 1);
   std::vector<std::string> words{
-      kLineByLine, "-oL", kProgram, "--no-huge", "--no-pci", "--no-telemetry", "--no-shconf",
-      fmt::format("-m{}", config.memory_mib), fmt::format("--file-prefix=peer{}", getpid()),
-      // Its threads may run wherever ours may.
-      fmt::format("--lcores=0@(0-{0}),1@(0-{0})", sysconf(_SC_NPROCESSORS_ONLN) - 1), "--log-level=error"};
+      kLineByLine,
+      "-oL",
+      kProgram,
+      "--no-huge",
+      "--no-pci",
+      "--no-telemetry",
+      "--no-shconf",
+      fmt::format("-m{}", config.memory_mib),
+      fmt::format("--file-prefix={}", file_prefix),
+      fmt::format("--lcores=0@({0}),1@({1})", all, config.cpu < 0 ? all : std::to_string(config.cpu)),
+      "--log-level=error"};
   for (const std::string& vdev : config.vdevs) words.push_back("--vdev=" + vdev);
   for (const std::string& word :
        {std::string("--"), std::string("-i"), "--forward-mode=" + config.forward_mode,
         std::string("--burst=32"), std::string("--no-flush-rx"),
         fmt::format("--total-num-mbufs={}", config.frames), fmt::format("--mbuf-size={}", config.frame_room)})
     words.push_back(word);
+  if (config.descriptors > 0)
+    for (const char* way : {"--rxd", "--txd"}) words.push_back(fmt::format("{}={}", way, config.descriptors));
   return words;
 }
 
@@ -53,10 +63,12 @@ Result<Pipe> make_pipe() {
 }  // namespace
 
 Result<std::unique_ptr<Testpmd>> Testpmd::create(const Config& config) {
+  static int number = 0;
+  const std::string file_prefix = fmt::format("peer{}.{}", getpid(), number++);
   auto in = make_pipe();
   auto out = make_pipe();
   if (!in || !out) return !in ? in.error() : out.error();
-  std::vector<std::string> words = command_line(config);
+  std::vector<std::string> words = command_line(config, file_prefix);
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -69,7 +81,7 @@ Result<std::unique_ptr<Testpmd>> Testpmd::create(const Config& config) {
   const int failed = posix_spawnp(&child, kLineByLine, &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) return Error::from_errno(failed, fmt::format("starting {}", kProgram));
-  std::unique_ptr<Testpmd> made(new Testpmd(child, std::move(in->write), std::move(out->read)));
+  std::unique_ptr<Testpmd> made(new Testpmd(child, file_prefix, std::move(in->write), std::move(out->read)));
   out->write.reset();
   if (auto up = made->hear(kPrompt); !up) return up.error().within(kProgram);
   for (const auto& task : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", child))) {
@@ -86,7 +98,7 @@ Testpmd::~Testpmd() {
   kill(child_, SIGKILL);
   waitpid(child_, nullptr, 0);
   std::error_code ignored;
-  std::filesystem::remove_all(fmt::format("/var/run/dpdk/peer{}", getpid()), ignored);
+  std::filesystem::remove_all("/var/run/dpdk/" + file_prefix_, ignored);
 }
 
 Status Testpmd::say(const std::string& line) {
@@ -119,14 +131,18 @@ Result<double> Testpmd::cpu_seconds() {
   return ns / 1e9;
 }
 
+Result<std::string> Testpmd::end() {
+  if (Status said = say("stop\n"); !said) return said.error();
+  return hear(kStopped);
+}
+
 Result<Testpmd::Run> Testpmd::run(int64_t ns) {
   const auto before = cpu_seconds();
   if (!before) return before.error();
-  if (Status said = say("start\n"); !said) return said.error();
+  if (Status begun = begin(); !begun) return begun.error();
   const timespec pause{ns / 1'000'000'000, ns % 1'000'000'000};
   nanosleep(&pause, nullptr);
-  if (Status said = say("stop\n"); !said) return said.error();
-  auto heard = hear(kStopped);
+  auto heard = end();
   if (!heard) return heard.error();
   const auto after = cpu_seconds();
   if (!after) return after.error();

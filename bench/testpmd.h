@@ -24,6 +24,8 @@ class Testpmd {
     uint32_t frames = 0;      ///< of its pool
     uint32_t frame_room = 0;  ///< bytes of each, with the headroom
     uint32_t memory_mib = 0;
+    int cpu = -1;              ///< of the forwarding thread; -1: any
+    uint16_t descriptors = 0;  ///< of each queue; 0: its own choice
   };
   static Result<std::unique_ptr<Testpmd>> create(const Config& config);
   ~Testpmd();
@@ -34,18 +36,23 @@ class Testpmd {
     uint64_t packets = 0;
     double cpu_seconds = 0;  ///< of its forwarding thread
   };
+  /// Forwards from now on.
+  Status begin() { return say("start\n"); }
+  /// No longer: its thread sleeps. What it says of its statistics.
+  Result<std::string> end();
   /// Forwards for so long.
   Result<Run> run(int64_t ns);
 
  private:
-  Testpmd(pid_t child, UniqueFd to, UniqueFd from)
-      : child_(child), to_(std::move(to)), from_(std::move(from)) {}
+  Testpmd(pid_t child, std::string file_prefix, UniqueFd to, UniqueFd from)
+      : child_(child), file_prefix_(std::move(file_prefix)), to_(std::move(to)), from_(std::move(from)) {}
   Status say(const std::string& line);
   /// All that it says up to and with `last`.
   Result<std::string> hear(const std::string& last);
   Result<double> cpu_seconds();
 
   const pid_t child_;
+  const std::string file_prefix_;
   UniqueFd to_;
   UniqueFd from_;
   std::string unread_;

@@ -71,6 +71,9 @@ class Netfront {
   /// Publishes what was sent and posted since the last flush and rings the host if it wants to know.
   void flush();
 
+  /// True if receive() would find something the host has added since. Cheap; for polling.
+  bool has_more() const { return __atomic_load_n(&rx_.indices.rsp_prod, __ATOMIC_RELAXED) != rx_rsp_seen_; }
+
   enum class Wants : uint8_t { kFrames, kBuffers };
   /// Asks for a doorbell at the next received frame; with kBuffers also at the next finished transmission.
   /// Returns true if there is something to do already.

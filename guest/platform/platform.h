@@ -39,6 +39,10 @@ class Platform {
   /// since the last return counts: wait() then returns at once. May return early for no reason.
   virtual void wait(uint64_t deadline_ns) = 0;
 
+  /// How often to look for more frames after some have come, before the guest asks to be rung and waits:
+  /// where a ring costs more than the looking, and the looking takes no CPU from the host.
+  virtual uint32_t polls_before_wait() const { return 0; }
+
   /// Rings the host's end of the vif.
   virtual void ring_host() = 0;
 

@@ -22,6 +22,7 @@ class Guest {
   Guest(Platform& platform, uint32_t rx_target);
 
  private:
+  bool more_comes() const;
   void publish_counters();
 
   Platform& platform_;

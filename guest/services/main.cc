@@ -88,10 +88,19 @@ Guest::Turn Guest::turn() {
   service_->run_timers(now_ns);
   publish_counters();
   netfront_.flush();
-  if (frames == kBatch) return Turn::kBusy;
+  if (frames == kBatch || (frames > 0 && more_comes())) return Turn::kBusy;
   const auto wants =
       service_->wants_buffers() ? net::Netfront::Wants::kBuffers : net::Netfront::Wants::kFrames;
   return netfront_.arm(wants) ? Turn::kBusy : Turn::kIdle;
+}
+
+/// Frames seldom come alone.
+bool Guest::more_comes() const {
+  for (uint32_t polls = platform_.polls_before_wait(); polls > 0; --polls) {
+    if (netfront_.has_more()) return true;
+    __builtin_ia32_pause();
+  }
+  return false;
 }
 
 void Guest::publish_counters() {
