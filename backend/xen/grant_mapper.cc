@@ -1,9 +1,14 @@
 #include "backend/xen/grant_mapper.h"
 
+#include <algorithm>
+#include <array>
+#include <cassert>
 #include <cerrno>
-#include <vector>
+#include <cstddef>
+#include <new>
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include "backend/xen/libxen.h"
@@ -12,25 +17,56 @@
 
 namespace synfluid::backend::xen {
 
+namespace {
+
+/// More than the largest shared area has pages.
+constexpr size_t kMaxRefs = 512;
+constexpr size_t kRefsBytes = kMaxRefs * sizeof(ioctl_gntdev_grant_ref);
+
+void forget(const GrantShard& shard, uint64_t index, size_t pages) {
+  ioctl_gntdev_unmap_grant_ref request{.index = index, .count = static_cast<uint32_t>(pages), .pad = 0};
+  ::ioctl(xengnttab_fd(shard.handle()), IOCTL_GNTDEV_UNMAP_GRANT_REF, &request);
+}
+
+}  // namespace
+
 GrantShard::~GrantShard() {
   xengnttab_close(handle_);
 }
 
+// The library would ask the kernel for the index again, to unmap.
 GrantMap::~GrantMap() {
-  if (!bytes_.empty()) {
-    xengnttab_unmap(shard_->handle(), bytes_.data(), static_cast<uint32_t>(bytes_.size() / abi::kPageBytes));
-  }
+  if (bytes_.empty()) return;
+  ::munmap(bytes_.data(), bytes_.size());
+  forget(*shard_, index_, bytes_.size() / abi::kPageBytes);
 }
 
 Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std::span<const uint32_t> refs) {
-  std::vector<uint32_t> list(refs.begin(), refs.end());  // the library's parameter is not const
-  void* address = xengnttab_map_domain_grant_refs(shard->handle(), static_cast<uint32_t>(list.size()),
-                                                  domid.value(), list.data(), PROT_READ | PROT_WRITE);
-  if (address == nullptr) {
+  const auto failed = [&] {
     return Error::from_errno(errno,
                              fmt::format("mapping {} grants of domain {}", refs.size(), domid.value()));
+  };
+  assert(!refs.empty() && refs.size() <= kMaxRefs);
+  alignas(ioctl_gntdev_map_grant_ref) std::array<std::byte, sizeof(ioctl_gntdev_map_grant_ref) + kRefsBytes>
+      room;
+  auto* request = new (room.data()) ioctl_gntdev_map_grant_ref{};
+  request->count = static_cast<uint32_t>(refs.size());
+  auto* list =
+      reinterpret_cast<ioctl_gntdev_grant_ref*>(room.data() + offsetof(ioctl_gntdev_map_grant_ref, refs));
+  std::transform(refs.begin(), refs.end(), list, [&](uint32_t ref) {
+    return ioctl_gntdev_grant_ref{domid.value(), ref};
+  });
+  const int fd = xengnttab_fd(shard->handle());
+  if (::ioctl(fd, IOCTL_GNTDEV_MAP_GRANT_REF, request) != 0) return failed();
+  const size_t bytes = refs.size() * abi::kPageBytes;
+  const uint64_t index = request->index;
+  void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(index));
+  if (address == MAP_FAILED) {
+    const Error error = failed();
+    forget(*shard, index, refs.size());
+    return error;
   }
-  return GrantMap(std::move(shard), {static_cast<std::byte*>(address), refs.size() * abi::kPageBytes});
+  return GrantMap(std::move(shard), {static_cast<std::byte*>(address), bytes}, index);
 }
 
 Result<std::shared_ptr<GrantShard>> GrantMapper::shard() {

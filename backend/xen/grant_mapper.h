@@ -41,13 +41,15 @@ class GrantShard {
 class GrantMap {
  public:
   GrantMap() = default;
-  GrantMap(std::shared_ptr<GrantShard> shard, std::span<std::byte> bytes)
-      : shard_(std::move(shard)), bytes_(bytes) {}
+  /// `index` is what the kernel calls the map.
+  GrantMap(std::shared_ptr<GrantShard> shard, std::span<std::byte> bytes, uint64_t index)
+      : shard_(std::move(shard)), bytes_(bytes), index_(index) {}
   GrantMap(GrantMap&& other) noexcept
-      : shard_(std::move(other.shard_)), bytes_(std::exchange(other.bytes_, {})) {}
+      : shard_(std::move(other.shard_)), bytes_(std::exchange(other.bytes_, {})), index_(other.index_) {}
   GrantMap& operator=(GrantMap&& other) noexcept {
     std::swap(shard_, other.shard_);
     std::swap(bytes_, other.bytes_);
+    std::swap(index_, other.index_);
     return *this;
   }
   ~GrantMap();
@@ -58,9 +60,10 @@ class GrantMap {
  private:
   std::shared_ptr<GrantShard> shard_;
   std::span<std::byte> bytes_;
+  uint64_t index_ = 0;
 };
 
-/// Maps `refs` of one domain in one call, readable and writable.
+/// Maps `refs` of one domain in one call, readable and writable. Precondition: from 1 to 512 of them.
 Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std::span<const uint32_t> refs);
 
 class GrantMapper {
