@@ -189,9 +189,8 @@ uint32_t frames_for(uint64_t flows) {
 Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempool& pool,
                  const std::vector<std::string>& vdevs, uint64_t flows) {
   const auto named = [](const std::string& vdev) {
-    return gateway::PortName{.kind = gateway::PortName::Kind::kVdev,
-                             .device = vdev.substr(0, vdev.find(',')),
-                             .arguments = vdev};
+    return gateway::PortName{
+        .kind = gateway::PortName::Kind::kVdev, .device = vdev.substr(0, vdev.find(',')), .arguments = vdev};
   };
   auto ports = gateway::Ports::open(named(vdevs[0]), named(vdevs[1]), 1, pool);
   if (!ports) return ports.error();
