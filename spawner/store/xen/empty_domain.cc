@@ -73,6 +73,8 @@ EmptyDomain::~EmptyDomain() {
 }
 
 Status EmptyDomain::furnish() {
+  // Xen crashes when an event is sent to a domain without a vCPU.
+  if (xc_domain_max_vcpus(control_->handle(), domid_.value(), 1) != 0) return failed("a vCPU", domid_);
   if (xc_domain_setmaxmem(control_->handle(), domid_.value(), kMaxKib) != 0)
     return failed("the memory limit", domid_);
   xen_pfn_t frame = 0;
