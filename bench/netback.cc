@@ -4,7 +4,8 @@
 // the guest runs passthrough, the peers are testpmd in io mode. "one_way": frames are sent as fast as they
 // are taken; the guest is a responder, which looks at UDP and forgets it, the peers are testpmd in rxonly
 // mode. Each frame is copied into the other process's memory by all three. All have one queue of 256, busy on
-// both ends, and take turns; wall clock. A ratio is the median of the rounds' ratios.
+// both ends, and take turns; wall clock. A ratio is the median of the rounds' ratios. "idle_vifs" is in
+// idle_vifs.h.
 #include <array>
 #include <iostream>
 #include <map>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/idle_vifs.h"
 #include "bench/report.h"
 #include "bench/shared_port.h"
 #include "gateway/eal.h"
@@ -48,6 +50,8 @@ void run_on(int cpu) {
 
 struct Options {
   std::string json;
+  std::string part = "all";
+  uint32_t vifs = IdleVifsConfig{}.vifs;
   int rounds = 9;
   double seconds = 0.3;
 };
@@ -269,7 +273,7 @@ Status run_way(Report& report, const Options& options, Guests& guests, rte_mempo
   return {};
 }
 
-Status run_all(const Options& options) {
+Status run_paths(Report& report, const Options& options) {
   const std::vector<std::string> ways{"echoed", "one_way"};
   gateway::EalConfig config{.hugepages = gateway::EalConfig::Hugepages::kOff, .memory_mib = 128};
   for (const std::string& way : ways)
@@ -282,21 +286,39 @@ Status run_all(const Options& options) {
   run_on(kOurCpu);
   auto pool = gateway::make_pool({.name = "netback", .frames = 16'383, .lcore_cache = 256});
   if (!pool) return pool.error();
+  report.set_parameter("window", kWindow);
+  report.set_parameter("descriptors", kDescriptors);
+  for (const std::string& way : ways)
+    if (Status done = run_way(report, options, **guests, **pool, way); !done) return done;
+  return {};
+}
+
+Status run_all(const Options& options) {
   Report report("netback", ClockKind::kWall);
   report.set_parameter("frame_bytes", 64);
   report.set_parameter("burst", kBurst);
-  report.set_parameter("window", kWindow);
-  report.set_parameter("descriptors", kDescriptors);
   report.set_parameter("rounds", options.rounds);
   report.set_parameter("seconds", options.seconds);
-  for (const std::string& way : ways)
-    if (Status done = run_way(report, options, **guests, **pool, way); !done) return done;
+  if (options.part != "idle")
+    if (Status done = run_paths(report, options); !done) return done;
+  if (options.part != "paths") {
+    const IdleVifsConfig config{.vifs = options.vifs,
+                                .rounds = options.rounds,
+                                .seconds = options.seconds,
+                                .our_cpu = kOurCpu,
+                                .guests_cpu = kPeersCpu};
+    if (Status done = measure_idle_vifs(report, config); !done) return done;
+  }
   return report.write(options.json);
 }
 
 Options parse(CLI::App& app, int argc, char** argv) {
   Options options;
   app.add_option("--json", options.json, "write the figures as JSON to FILE, or - for standard output");
+  app.add_option("--part", options.part, "paths: beside the peers; idle: among many idle vifs; all")
+      ->check(CLI::IsMember({"all", "paths", "idle"}));
+  app.add_option("--idle-vifs", options.vifs, "how many vifs there are, of which 10 are busy")
+      ->check(CLI::Range(10, 400'000));
   app.add_option("--rounds", options.rounds, "samples of each figure")->check(CLI::Range(1, 1000));
   app.add_option("--seconds", options.seconds, "of each sample")->check(CLI::Range(0.01, 60.0));
   app.parse(argc, argv);
