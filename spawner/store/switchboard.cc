@@ -1,6 +1,7 @@
 #include "spawner/store/switchboard.h"
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 
 #include <spdlog/spdlog.h>
@@ -88,11 +89,13 @@ void Switchboard::serve_ready() {
   turn_.clear();
 }
 
+/// Who was served last is written to first. Who waits for several replies in the order in which it asked then
+/// sleeps on until all are there; woken by the first of them, it would take the CPU from us after each.
 /// To a connection that ends here, others' watches may still send: so until nothing is left.
 void Switchboard::flush_dirty() {
   while (!dirty_.empty()) {
     std::swap(turn_, dirty_);
-    for (Stream* stream : turn_) {
+    for (Stream* stream : turn_ | std::views::reverse) {
       stream->dirty_ = false;
       stream->flush();
       if (!stream->closed() || find(stream->id()) != stream) continue;
