@@ -6,6 +6,9 @@
 //   watch_us                     from a write to its event at a waiting client, the daemon idle before
 //   write_10000_clients_growth   a write among 10,000 clients with two watches each, over one among 10
 //   write_170000_nodes_growth    a write among 170,000 nodes (10,000 guests of 17), over one among 1,000
+//   write_us_by_clients, ..._by_watches, ..._by_nodes
+//                                a write's cost at each power of ten of them, a curve; the value is its last
+//                                point
 //   bytes_per_node               the daemon's memory, as those nodes are added
 //   introduce_us, ..._growth     an INTRODUCE of the first tenth of --domains; of the last tenth over it
 //   NAME_...                     the same of the other daemons, and of ours on LMDB
@@ -35,6 +38,7 @@ namespace {
 
 constexpr uint32_t kFewClients = 10;
 constexpr uint32_t kFewNodes = 1'000;
+constexpr uint32_t kFewWatches = 10;
 constexpr const char* kOurs = "synfluid";
 const std::vector<std::string> kPeers = {"xenstored", "oxenstored"};
 
@@ -43,8 +47,10 @@ struct Options {
   uint32_t together = 64;
   uint32_t clients = 10'000;
   uint32_t nodes = 170'000;
+  uint32_t watches = 10'000;
   uint32_t peer_clients = 100;
   uint32_t peer_nodes = 10'000;
+  uint32_t peer_watches = 1'000;
   uint32_t domains = 1'000;
   std::vector<std::string> only{};
   std::string program = "synfluid-store";
@@ -60,6 +66,14 @@ void left_out(const std::string& store, const std::string& figure, const Error& 
 
 using EmptyDomains = std::vector<spawner::store::xen::EmptyDomain>;
 
+/// From `first` on, tenfold each, and `last`.
+std::vector<uint32_t> decades(uint32_t first, uint32_t last) {
+  std::vector<uint32_t> sizes;
+  for (uint64_t size = first; size < last; size *= 10) sizes.push_back(static_cast<uint32_t>(size));
+  sizes.push_back(last);
+  return sizes;
+}
+
 class StoreBench {
  public:
   StoreBench(const StoreKind& kind, const Options& options, const EmptyDomains& domains)
@@ -69,9 +83,11 @@ class StoreBench {
     if (!ours()) {
       options_.clients = std::min(options_.clients, options_.peer_clients);
       options_.nodes = std::min(options_.nodes, options_.peer_nodes);
+      options_.watches = std::min(options_.watches, options_.peer_watches);
     }
     simple();
     clients_growth();
+    watches_curve();
     nodes_growth();
     if (!domains_.empty()) introduce_growth();
     return std::move(figures_);
@@ -105,26 +121,60 @@ class StoreBench {
     figures_.emplace(name, Figure::of(name, "", {median(many) / median(few)}));
   }
 
-  void clients_growth() {
-    const std::string name = fmt::format("write_{}_clients_growth", options_.clients);
+  void add_curve(const std::string& x, const std::vector<uint32_t>& sizes,
+                 const std::vector<std::vector<double>>& costs) {
+    Figure figure = Figure::of("write_us_by_" + x, "us", costs.back());
+    figure.curve = Curve{.x = x, .points = {}};
+    for (size_t i = 0; i < costs.size(); ++i) figure.curve->points.emplace_back(sizes[i], median(costs[i]));
+    figures_.emplace(figure.name, figure);
+  }
+
+  /// A fresh daemon for each size.
+  template <class Question>
+  std::optional<std::vector<std::vector<double>>> ask_at(const std::string& name,
+                                                         const std::vector<uint32_t>& sizes,
+                                                         Question question) {
     std::vector<std::vector<double>> costs;
-    for (const uint32_t clients : {kFewClients, options_.clients}) {
+    for (const uint32_t size : sizes) {
       const auto daemon = StoreDaemon::start(kind_);
-      const Samples samples =
-          daemon ? write_among_clients_us(*daemon, options_.load, clients) : Samples(daemon.error());
-      if (!samples) return left_out(kind_.name, name, samples.error());
+      const Samples samples = daemon ? question(*daemon, size) : Samples(daemon.error());
+      if (!samples) {
+        left_out(kind_.name, name, samples.error());
+        return std::nullopt;
+      }
       costs.push_back(*samples);
     }
-    add_growth(name, costs[0], costs[1]);
+    return costs;
+  }
+
+  void clients_growth() {
+    const std::string name = fmt::format("write_{}_clients_growth", options_.clients);
+    const auto sizes = decades(kFewClients, options_.clients);
+    const auto costs = ask_at(name, sizes, [&](const auto& daemon, uint32_t clients) {
+      return write_among_clients_us(daemon, options_.load, clients);
+    });
+    if (!costs) return;
+    add_growth(name, costs->front(), costs->back());
+    add_curve("clients", sizes, *costs);
+  }
+
+  void watches_curve() {
+    const auto sizes = decades(kFewWatches, options_.watches);
+    const auto costs = ask_at("write_us_by_watches", sizes, [&](const auto& daemon, uint32_t watches) {
+      return write_among_watches_us(daemon, options_.load, watches);
+    });
+    if (costs) add_curve("watches", sizes, *costs);
   }
 
   void nodes_growth() {
     const std::string name = fmt::format("write_{}_nodes_growth", options_.nodes);
+    const auto sizes = decades(kFewNodes, options_.nodes);
     const auto daemon = StoreDaemon::start(kind_);
-    const auto result = daemon ? write_among_nodes(*daemon, options_.load, kFewNodes, options_.nodes)
-                               : Result<NodesResult>(daemon.error());
+    const auto result =
+        daemon ? write_among_nodes(*daemon, options_.load, sizes) : Result<NodesResult>(daemon.error());
     if (!result) return left_out(kind_.name, name, result.error());
-    add_growth(name, result->few, result->many);
+    add_growth(name, result->costs.front(), result->costs.back());
+    add_curve("nodes", sizes, result->costs);
     figures_.emplace("bytes_per_node", Figure::of("bytes_per_node", "B", {result->bytes_per_node}));
   }
 
@@ -152,7 +202,8 @@ Figure with_peer(Figure figure, const std::map<std::string, Figures>& stores) {
     const auto store = stores.find(peer);
     if (store == stores.end()) continue;
     const auto theirs = store->second.find(figure.name);
-    if (theirs == store->second.end()) continue;
+    // Curves end at different sizes.
+    if (theirs == store->second.end() || figure.curve) continue;
     if (figure.peer && figure.peer->value <= theirs->second.value) continue;
     figure.peer = PeerValue{peer, theirs->second.value, figure.value / theirs->second.value};
   }
@@ -214,6 +265,7 @@ Status run(const Options& options) {
   report.set_parameter("rounds", options.load.rounds);
   report.set_parameter("clients", options.clients);
   report.set_parameter("nodes", options.nodes);
+  report.set_parameter("watches", options.watches);
   const auto control = spawner::store::xen::XenControl::open();
   const EmptyDomains domains = control ? make_domains(*control, options.domains) : EmptyDomains();
   report.set_parameter("domains", domains.size());
@@ -241,8 +293,10 @@ int main(int argc, char** argv) {
   app.add_option("--rounds", options.load.rounds, "of each figure")->check(CLI::Range(1, 1'000));
   app.add_option("--clients", options.clients, "connected at once, for ours")->check(CLI::Range(10, 100'000));
   app.add_option("--nodes", options.nodes, "in the tree, for ours")->check(CLI::Range(2'000, 10'000'000));
+  app.add_option("--watches", options.watches, "of one client, for ours")->check(CLI::Range(10, 1'000'000));
   app.add_option("--peer-clients", options.peer_clients, "for the others")->check(CLI::Range(10, 100'000));
   app.add_option("--peer-nodes", options.peer_nodes, "for the others")->check(CLI::Range(2'000, 10'000'000));
+  app.add_option("--peer-watches", options.peer_watches, "for the others")->check(CLI::Range(10, 1'000'000));
   app.add_option("--domains", options.domains, "to introduce; 0 for none")->check(CLI::Range(0, 29'000));
   app.add_option("--only", options.only, "these daemons alone");
   app.add_option("--program", options.program, "our daemon");

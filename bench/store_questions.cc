@@ -214,22 +214,36 @@ Samples write_among_clients_us(const StoreDaemon& daemon, const StoreLoad& load,
   return cpu_per_operation(daemon, load, 1, [&] { return writer->write("/bench/writer", kValue); });
 }
 
-Result<NodesResult> write_among_nodes(const StoreDaemon& daemon, const StoreLoad& load, uint32_t few_nodes,
-                                      uint32_t many_nodes) {
+Samples write_among_watches_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t watches) {
+  auto clients = connect_all(daemon, 2);
+  if (!clients) return clients.error();
+  StoreClient& watcher = (*clients)[0];
+  StoreClient& writer = (*clients)[1];
+  for (uint32_t i = 0; i < watches; ++i)
+    if (Status watched = watcher.watch(own_node(i), "token"); !watched) return watched.error();
+  return cpu_per_operation(daemon, load, 1, [&] { return writer.write("/bench/writer", kValue); });
+}
+
+Result<NodesResult> write_among_nodes(const StoreDaemon& daemon, const StoreLoad& load,
+                                      const std::vector<uint32_t>& sizes) {
   auto client = StoreClient::connect(daemon.socket());
   if (!client) return client.error();
-  if (Status added = add_guest_nodes(*client, 0, few_nodes); !added) return added.error();
-  auto few = scattered_writes(daemon, load, *client, few_nodes);
-  if (!few) return few.error();
-  const uint64_t before = daemon.private_bytes();
-  if (Status added = add_guest_nodes(*client, few_nodes, many_nodes); !added) return added.error();
-  const uint64_t after = daemon.private_bytes();
-  auto many = scattered_writes(daemon, load, *client, many_nodes);
-  if (!many) return many.error();
-  return NodesResult{.few = std::move(*few),
-                     .many = std::move(*many),
-                     .bytes_per_node = static_cast<double>(after - std::min(before, after)) /
-                                       static_cast<double>(many_nodes - few_nodes)};
+  NodesResult result;
+  uint32_t nodes = 0;
+  uint64_t first_bytes = 0;
+  for (const uint32_t size : sizes) {
+    if (Status added = add_guest_nodes(*client, nodes, size); !added) return added.error();
+    nodes = size;
+    if (result.costs.empty()) first_bytes = daemon.private_bytes();
+    if (result.costs.size() + 1 == sizes.size() && size > sizes.front())
+      result.bytes_per_node =
+          (static_cast<double>(daemon.private_bytes()) - static_cast<double>(first_bytes)) /
+          (size - sizes.front());
+    auto cost = scattered_writes(daemon, load, *client, size);
+    if (!cost) return cost.error();
+    result.costs.push_back(std::move(*cost));
+  }
+  return result;
 }
 
 Samples introduce_us(const StoreDaemon& daemon,

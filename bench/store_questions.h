@@ -35,15 +35,16 @@ Samples watch_us(const StoreDaemon& daemon, const StoreLoad& load);
 
 /// A WRITE's cost while so many other clients are connected, each with two watches.
 Samples write_among_clients_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t clients);
+/// A WRITE's cost while one other client has so many watches, none of them on what is written.
+Samples write_among_watches_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t watches);
 
 struct NodesResult {
-  std::vector<double> few;   ///< a WRITE's cost among `few_nodes` nodes
-  std::vector<double> many;  ///< and among all
-  double bytes_per_node = 0;
+  std::vector<std::vector<double>> costs;  ///< a WRITE's, at each size
+  double bytes_per_node = 0;               ///< from the first size to the last
 };
-/// Guests of 17 nodes each, as many as `many_nodes` takes.
-Result<NodesResult> write_among_nodes(const StoreDaemon& daemon, const StoreLoad& load, uint32_t few_nodes,
-                                      uint32_t many_nodes);
+/// In a tree that grows from each of the sizes to the next: guests of 17 nodes each.
+Result<NodesResult> write_among_nodes(const StoreDaemon& daemon, const StoreLoad& load,
+                                      const std::vector<uint32_t>& sizes);
 
 /// Microseconds of an INTRODUCE of each domain, ten at a time, in their order.
 Samples introduce_us(const StoreDaemon& daemon, const std::vector<spawner::store::xen::EmptyDomain>& domains);
