@@ -40,6 +40,9 @@ std::optional<Record> decoded(std::string_view bytes) {
   bytes.remove_prefix(sizeof head);
   const size_t permission_bytes = head.permissions * sizeof(Permission);
   if (head.permissions == 0 || bytes.size() < permission_bytes + head.path_bytes) return std::nullopt;
+  // The memory that they are loaded into counts on the protocol's limits.
+  if (head.path_bytes > kMaxAbsolutePath || bytes.size() - permission_bytes - head.path_bytes > kMaxPayload)
+    return std::nullopt;
   Record record{.number = head.number,
                 .permissions = std::vector<Permission>(head.permissions),
                 .path = {},

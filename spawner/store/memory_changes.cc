@@ -3,27 +3,42 @@
 #include <cstring>
 #include <new>
 
+#include "spawner/store/large_pages.h"
 #include "spawner/store/memory_nodes.h"
 
 namespace synfluid::spawner::store {
 namespace {
 
-/// The allocator rounds 8 bytes more up to a multiple of 16 anyway.
-uint32_t rounded(size_t bytes) {
-  return static_cast<uint32_t>((bytes + 8 + 15) / 16 * 16 - 8);
+/// Of a path and a value, which are within the protocol's limits. The allocator rounds 8 bytes more up to a
+/// multiple of 16 anyway.
+uint16_t rounded(size_t bytes) {
+  return static_cast<uint16_t>((bytes + 8 + 15) / 16 * 16 - 8);
 }
 
 }  // namespace
 
 MemoryStorage::Impl::~Impl() {
-  for (const auto& block : blocks_)
+  for (const Block* block : blocks_)
     for (const Node& node : *block) std::free(node.text);
+}
+
+MemoryStorage::Impl::Block* MemoryStorage::Impl::new_block() {
+  const size_t whole = blocks_.size() < kSmallBlocks ? sizeof(Block) : kLargePage;
+  if (left_of_memory_ < sizeof(Block)) {
+    memory_.emplace_back(whole == kLargePage ? large_pages(whole) : std::malloc(whole));
+    if (memory_.back() == nullptr) throw std::bad_alloc();
+    memory_bytes_ += whole;
+    left_of_memory_ = whole;
+  }
+  auto* at = static_cast<std::byte*>(memory_.back().get()) + (whole - left_of_memory_);
+  left_of_memory_ -= sizeof(Block);
+  return new (at) Block();
 }
 
 NodeId MemoryStorage::Impl::allocate() {
   if (first_free_ == kNone) {
     const auto first = static_cast<NodeId>(blocks_.size() * kBlock);
-    blocks_.push_back(std::make_unique<Block>());
+    blocks_.push_back(new_block());
     for (NodeId id = first + kBlock; id-- > first;) {
       at(id).next = first_free_;
       first_free_ = id;
@@ -34,33 +49,33 @@ NodeId MemoryStorage::Impl::allocate() {
   return id;
 }
 
-void MemoryStorage::Impl::set_text(Node& node, std::string_view name, std::string_view value) {
-  const uint32_t needed = rounded(name.size() + value.size());
+void MemoryStorage::Impl::set_text(Node& node, std::string_view path, std::string_view value) {
+  const uint16_t needed = rounded(path.size() + value.size());
   // Shrinks only where it pays, so that a value that varies a little stays where it is.
   if (needed > node.text_bytes || needed + 64 < node.text_bytes) {
     char* text = static_cast<char*>(std::malloc(needed));
     if (text == nullptr) throw std::bad_alloc();
-    std::ranges::copy(name, text);
+    std::ranges::copy(path, text);
     if (node.text != nullptr) text_bytes_ -= node.text_bytes + 8;
     std::free(node.text);
     node.text = text;
     node.text_bytes = needed;
-    text_bytes_ += needed + 8;
+    text_bytes_ += needed + 8u;
   }
-  node.name_bytes = static_cast<uint16_t>(name.size());
+  node.path_bytes = static_cast<uint16_t>(path.size());
   node.value_bytes = static_cast<uint16_t>(value.size());
-  if (!value.empty()) std::memmove(node.text + name.size(), value.data(), value.size());
+  if (!value.empty()) std::memmove(node.text + path.size(), value.data(), value.size());
 }
 
 void MemoryStorage::Impl::create(const Change& change) {
   const bool top = change.path == "/" || change.path[0] == '@';
   const NodeId parent = top ? kNowhere : resolve(parent_of(change.path));
-  const std::string_view name = top && change.path == "/" ? std::string_view()
-                                : top                     ? change.path
-                                                          : name_of(change.path);
   const NodeId id = allocate();
   Node& node = at(id);
-  set_text(node, name, change.value);
+  set_text(node, change.path, change.value);
+  node.name_bytes = static_cast<uint16_t>(change.path == "/" ? 0
+                                          : top              ? change.path.size()
+                                                             : name_of(change.path).size());
   node.parent = parent;
   node.hash = hash_of(change.path);
   node.generations = {generation_, generation_, generation_};
@@ -76,7 +91,7 @@ void MemoryStorage::Impl::set_value(Node& node, std::string_view value) {
     Usage& usage = usage_[owner_of(node)];
     usage.bytes = usage.bytes - node.value_bytes + value.size();
   }
-  set_text(node, node.name(), value);
+  set_text(node, node.path(), value);
   node.generations.value = generation_;
 }
 

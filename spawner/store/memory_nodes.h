@@ -3,6 +3,8 @@
 #pragma once
 
 #include <array>
+#include <cstdlib>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -32,15 +34,18 @@ struct Node {
   /// Among the nodes of its permission set.
   NodeId next_of_set = kNone;
   NodeId previous_of_set = kNone;
-  /// Name, then value.
+  /// The whole path, then the value: a node is told from another without a look at its parents, each of which
+  /// would be a cache miss or two.
   char* text = nullptr;
+  uint16_t path_bytes = 0;
   uint16_t name_bytes = 0;
   uint16_t value_bytes = 0;
-  uint32_t text_bytes = 0;
+  uint16_t text_bytes = 0;
   Generations generations;
 
-  std::string_view name() const { return {text, name_bytes}; }
-  std::string_view value() const { return {text + name_bytes, value_bytes}; }
+  std::string_view path() const { return {text, path_bytes}; }
+  std::string_view name() const { return path().substr(path_bytes - name_bytes); }
+  std::string_view value() const { return {text + path_bytes, value_bytes}; }
 };
 
 class MemoryStorage::Impl {
@@ -94,27 +99,31 @@ class MemoryStorage::Impl {
   }
   size_t size() const { return size_; }
   size_t bytes() const {
-    return blocks_.size() * (sizeof(Block) + sizeof(void*)) + table_.bytes() + text_bytes_ + sets_.bytes() +
+    return memory_bytes_ + blocks_.size() * sizeof(void*) + table_.bytes() + text_bytes_ + sets_.bytes() +
            usage_.size() * 48;
   }
 
  private:
   static constexpr size_t kBlock = 512;
   using Block = std::array<Node, kBlock>;
+  /// The first blocks come one by one, later ones out of large pages.
+  static constexpr size_t kSmallBlocks = 32;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
 
   Node& at(NodeId id) { return (*blocks_[id / kBlock])[id % kBlock]; }
   uint32_t hash_of(std::string_view path) const { return static_cast<uint32_t>(hash_(0, path)); }
-  bool is_at(NodeId id, std::string_view path) const;
   NodeId walk(std::string_view path) const;
-  std::string path_of(NodeId id) const;
 
   NodeId allocate();
+  Block* new_block();
   void create(const Change& change);
   void set_value(Node& node, std::string_view value);
   void set_permissions(NodeId id, std::span<const Permission> permissions);
   void erase(NodeId id);
   void free_node(NodeId id);
-  void set_text(Node& node, std::string_view name, std::string_view value);
+  void set_text(Node& node, std::string_view path, std::string_view value);
   void join_siblings(NodeId id, NodeId parent);
   void leave_siblings(NodeId id);
   void join_set(NodeId id, uint32_t set);
@@ -126,7 +135,10 @@ class MemoryStorage::Impl {
 
   SecretHash hash_;
   SlotTable table_;
-  std::vector<std::unique_ptr<Block>> blocks_;
+  std::vector<std::unique_ptr<void, Free>> memory_;
+  size_t memory_bytes_ = 0;
+  size_t left_of_memory_ = 0;   ///< bytes, at the end of the last
+  std::vector<Block*> blocks_;  ///< in memory_
   NodeId first_free_ = kNone;
   NodeId root_ = kNone;
   PermissionSets sets_;

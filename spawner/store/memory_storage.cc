@@ -9,31 +9,7 @@ namespace synfluid::spawner::store {
 
 NodeId MemoryStorage::Impl::walk(std::string_view path) const {
   if (path == "/") return root_;
-  return table_.find(hash_of(path), [&](NodeId id) { return is_at(id, path); });
-}
-
-/// Whether this is the node's path: its names are compared from the last to the first.
-bool MemoryStorage::Impl::is_at(NodeId id, std::string_view path) const {
-  for (;;) {
-    const Node& node = (*this)[id];
-    const std::string_view name = node.name();
-    if (node.parent == kNowhere) return path == name;
-    if (path.size() <= name.size() || !path.ends_with(name)) return false;
-    path.remove_suffix(name.size());
-    if (path.back() != '/') return false;
-    path.remove_suffix(1);
-    id = node.parent;
-  }
-}
-
-std::string MemoryStorage::Impl::path_of(NodeId id) const {
-  if ((*this)[id].parent == kNowhere)
-    return (*this)[id].name_bytes == 0 ? "/" : std::string((*this)[id].name());
-  std::vector<std::string_view> names;
-  for (; (*this)[id].parent != kNowhere; id = (*this)[id].parent) names.push_back((*this)[id].name());
-  std::string path;
-  for (auto name = names.rbegin(); name != names.rend(); ++name) (path += '/') += *name;
-  return path;
+  return table_.find(hash_of(path), [&](NodeId id) { return (*this)[id].path() == path; });
 }
 
 bool MemoryStorage::Impl::list_children(NodeId id, size_t offset, size_t max_bytes, std::string& out) const {
@@ -78,13 +54,13 @@ void MemoryStorage::Impl::visit_below(NodeId top, std::string& path, const Visit
 void MemoryStorage::Impl::visit_all(const Visitor& visit) const {
   for (NodeId id = 0; id < blocks_.size() * kBlock; ++id)
     if ((*this)[id].text != nullptr && (*this)[id].parent == kNowhere && (*this)[id].name_bytes > 0)
-      visit(path_of(id), view_of((*this)[id]));
+      visit(std::string((*this)[id].path()), view_of((*this)[id]));
   std::vector<NodeId> left;
   if (const NodeId root = resolve("/"); root != kNone) left.push_back(root);
   while (!left.empty()) {
     const NodeId id = left.back();
     left.pop_back();
-    visit(path_of(id), view_of((*this)[id]));
+    visit(std::string((*this)[id].path()), view_of((*this)[id]));
     NodeId child = (*this)[id].first_child;
     for (uint32_t i = 0; i < (*this)[id].children; ++i, child = (*this)[child].next) left.push_back(child);
   }
@@ -94,7 +70,7 @@ std::vector<std::string> MemoryStorage::Impl::paths_naming(DomId domid) const {
   std::vector<std::string> paths;
   for (const uint32_t set : sets_.naming(domid))
     for (NodeId id = sets_[set].first_node; id != kNone; id = (*this)[id].next_of_set)
-      paths.push_back(path_of(id));
+      paths.push_back(std::string((*this)[id].path()));
   std::ranges::sort(paths);
   return paths;
 }

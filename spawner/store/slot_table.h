@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "spawner/store/large_pages.h"
+
 namespace synfluid::spawner::store {
 
 class SlotTable {
@@ -58,6 +60,7 @@ class SlotTable {
     uint32_t hash = 0;
     uint32_t number = kNone;
   };
+  using Slots = std::vector<Slot, LargePageAllocator<Slot>>;
   static constexpr size_t kFirstSlots = 64;
 
   size_t mask() const { return slots_.size() - 1; }
@@ -69,13 +72,13 @@ class SlotTable {
   }
 
   void grow() {
-    std::vector<Slot> old(slots_.size() * 2);
+    Slots old(slots_.size() * 2);
     old.swap(slots_);
     for (const Slot& slot : old)
       if (slot.number != kNone) place(slot);
   }
 
-  std::vector<Slot> slots_;
+  Slots slots_;
   size_t used_ = 0;
 };
 

@@ -159,6 +159,19 @@ TEST_F(LmdbTest, AFileThatIsNoDatabaseIsAnError) {
   EXPECT_NE(file.error().text().find(path_), std::string::npos);
 }
 
+/// Storages count on the protocol's limits; a file may have been written by anybody.
+TEST_F(LmdbTest, ARecordBeyondTheProtocolsLimitsIsAnError) {
+  for (const size_t bytes : {kMaxPayload, kMaxPayload + 1}) {
+    std::filesystem::remove(path_);
+    const auto file = open_file();
+    const std::string value(bytes, 'x');
+    const Change changes[] = {create("/"), create("/a", value)};
+    ASSERT_TRUE(open_storage(*file)->apply(changes));
+    const auto again = LmdbStorage::open(*file, std::make_unique<MapStorage>());
+    EXPECT_EQ(static_cast<bool>(again), bytes == kMaxPayload);
+  }
+}
+
 TEST_F(LmdbTest, AFileOfAnotherBootIsEmptied) {
   {
     const auto file = open_file();
