@@ -39,6 +39,9 @@ namespace {
 constexpr uint32_t kFewClients = 10;
 constexpr uint32_t kFewNodes = 1'000;
 constexpr uint32_t kFewWatches = 10;
+/// Where a peer's operation takes milliseconds, so many tell enough.
+constexpr uint32_t kPeerRounds = 3;
+constexpr uint32_t kPeerOperations = 200;
 constexpr const char* kOurs = "synfluid";
 const std::vector<std::string> kPeers = {"xenstored", "oxenstored"};
 
@@ -48,7 +51,7 @@ struct Options {
   uint32_t clients = 10'000;
   uint32_t nodes = 170'000;
   uint32_t watches = 10'000;
-  uint32_t peer_clients = 100;
+  uint32_t peer_clients = 300;
   uint32_t peer_nodes = 10'000;
   uint32_t peer_watches = 1'000;
   uint32_t domains = 1'000;
@@ -77,13 +80,15 @@ std::vector<uint32_t> decades(uint32_t first, uint32_t last) {
 class StoreBench {
  public:
   StoreBench(const StoreKind& kind, const Options& options, const EmptyDomains& domains)
-      : kind_(kind), options_(options), domains_(domains) {}
+      : kind_(kind), options_(options), growth_load_(options.load), domains_(domains) {}
 
   Figures run() {
     if (!ours()) {
       options_.clients = std::min(options_.clients, options_.peer_clients);
       options_.nodes = std::min(options_.nodes, options_.peer_nodes);
       options_.watches = std::min(options_.watches, options_.peer_watches);
+      growth_load_.rounds = std::min(growth_load_.rounds, kPeerRounds);
+      growth_load_.operations = std::min(growth_load_.operations, kPeerOperations);
     }
     simple();
     clients_growth();
@@ -151,7 +156,7 @@ class StoreBench {
     const std::string name = fmt::format("write_{}_clients_growth", options_.clients);
     const auto sizes = decades(kFewClients, options_.clients);
     const auto costs = ask_at(name, sizes, [&](const auto& daemon, uint32_t clients) {
-      return write_among_clients_us(daemon, options_.load, clients);
+      return write_among_clients_us(daemon, growth_load_, clients);
     });
     if (!costs) return;
     add_growth(name, costs->front(), costs->back());
@@ -161,7 +166,7 @@ class StoreBench {
   void watches_curve() {
     const auto sizes = decades(kFewWatches, options_.watches);
     const auto costs = ask_at("write_us_by_watches", sizes, [&](const auto& daemon, uint32_t watches) {
-      return write_among_watches_us(daemon, options_.load, watches);
+      return write_among_watches_us(daemon, growth_load_, watches);
     });
     if (costs) add_curve("watches", sizes, *costs);
   }
@@ -171,7 +176,7 @@ class StoreBench {
     const auto sizes = decades(kFewNodes, options_.nodes);
     const auto daemon = StoreDaemon::start(kind_);
     const auto result =
-        daemon ? write_among_nodes(*daemon, options_.load, sizes) : Result<NodesResult>(daemon.error());
+        daemon ? write_among_nodes(*daemon, growth_load_, sizes) : Result<NodesResult>(daemon.error());
     if (!result) return left_out(kind_.name, name, result.error());
     add_growth(name, result->costs.front(), result->costs.back());
     add_curve("nodes", sizes, result->costs);
@@ -192,6 +197,7 @@ class StoreBench {
 
   StoreKind kind_;
   Options options_;
+  StoreLoad growth_load_;
   const EmptyDomains& domains_;
   Figures figures_;
 };

@@ -20,8 +20,8 @@ namespace synfluid::bench {
 using Samples = Result<std::vector<double>>;
 
 struct StoreLoad {
-  uint32_t rounds = 7;
-  uint32_t operations = 2'000;  ///< a round, shared by the clients
+  uint32_t rounds = 5;
+  uint32_t operations = 640;  ///< a round, shared by the clients
 };
 
 /// Microseconds of the daemon's CPU per READ, WRITE or transaction of ten WRITEs, by so many clients that all
