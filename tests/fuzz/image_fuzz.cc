@@ -27,7 +27,10 @@ void check(const GuestTemplate& guest) {
     require(segment.content_offset + segment.content_pages * kPageBytes <= guest.image.content.size());
   }
   for (const TableTemplate& table : guest.page_tables)
-    require(table.first + table.entries.size() <= kTableEntries);
+    for (const TableTemplate::Entry& entry : table.entries) {
+      require(entry.index < kTableEntries);
+      require(entry.pfn <= layout.pages);
+    }
 }
 
 }  // namespace
