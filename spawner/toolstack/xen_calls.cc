@@ -41,6 +41,7 @@ DomainInfo info_of(const xc_domaininfo_t& info) {
   const uint32_t reason = (info.flags >> XEN_DOMINF_shutdownshift) & XEN_DOMINF_shutdownmask;
   out.crashed = out.shut_down && reason != SHUTDOWN_poweroff;
   out.pages = info.tot_pages;
+  out.cpu_time_ns = info.cpu_time;
   return out;
 }
 

@@ -39,6 +39,7 @@ struct DomainInfo {
   bool shut_down = false;
   bool crashed = false;  ///< shut down, and not of its own will
   uint64_t pages = 0;
+  uint64_t cpu_time_ns = 0;  ///< of its vCPUs, with what Xen did for them
 };
 
 /// 2^order contiguous pages of a domain from `pfn` on.
