@@ -1,7 +1,6 @@
 #include "bench/netback_lab.h"
 
 #include <array>
-#include <cstring>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -20,6 +19,7 @@
 #include "backend/vif.h"
 #include "base/clock.h"
 #include "base/unique_fd.h"
+#include "bench/echo_frames.h"
 #include "spawner/shared_area.h"
 #include "spawner/toolstack/xen_calls.h"
 #include "spawner/xen/xen_hypervisor.h"
@@ -32,65 +32,7 @@ constexpr useconds_t kGuestsTurnUs = 3'000;
 constexpr int kTurnsToBoot = 5'000;  ///< of kGuestsTurnUs each
 constexpr std::array<size_t, 2> kFrameBytes{60, 1514};
 constexpr const char* kGuestFolder = "/lab/guest-linux";
-constexpr std::array<uint8_t, 6> kOurMac{0x02, 0, 0, 0, 0, 0x77};
 constexpr std::array<uint8_t, 6> kXlMac{0x00, 0x16, 0x3e, 0, 0, 0x01};
-constexpr std::array<uint8_t, 4> kOurAddress{10, 9, 0, 77};
-constexpr std::array<uint8_t, 4> kGuestAddress{10, 9, 0, 2};
-
-using Frame = std::vector<std::byte>;
-using Mac = std::array<uint8_t, 6>;
-
-// ---- frames ----
-
-class FrameWriter {
- public:
-  FrameWriter(const Mac& to, uint16_t type, size_t length) : frame_(length) {
-    bytes(to).bytes(kOurMac).word(type);
-  }
-  template <class Bytes>
-  FrameWriter& bytes(const Bytes& from) {
-    for (const auto byte : from) frame_[at_++] = static_cast<std::byte>(byte);
-    return *this;
-  }
-  FrameWriter& word(size_t value) {
-    return bytes(std::array<uint8_t, 2>{static_cast<uint8_t>(value >> 8), static_cast<uint8_t>(value)});
-  }
-  /// The Internet checksum of what is between, into `into`.
-  FrameWriter& checksum(size_t from, size_t to, size_t into) {
-    uint32_t sum = 0;
-    for (size_t i = from; i < to; i += 2)
-      sum += std::to_integer<uint32_t>(frame_[i]) << 8 | std::to_integer<uint32_t>(frame_[i + 1]);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = ~(sum + (sum >> 16));
-    frame_[into] = static_cast<std::byte>(sum >> 8);
-    frame_[into + 1] = static_cast<std::byte>(sum);
-    return *this;
-  }
-  Frame take() { return std::move(frame_); }
-
- private:
-  Frame frame_;
-  size_t at_ = 0;
-};
-
-/// Of a protocol for experiments, which nobody here speaks.
-Frame silent_frame(const Mac& guest, size_t length) {
-  return FrameWriter(guest, ETH_P_802_EX1, length).take();
-}
-
-Frame echo_request(const Mac& guest, size_t length) {
-  FrameWriter w(guest, ETH_P_IP, length);
-  w.word(0x4500).word(length - 14).word(0).word(0x4000).word(0x4001).word(0).bytes(kOurAddress);
-  w.bytes(kGuestAddress).word(0x0800).word(0).word(1).word(1);
-  return w.checksum(14, 34, 24).checksum(34, length, 36).take();
-}
-
-/// The guest asks nobody for our address after this one.
-Frame arp_request(const Mac& guest) {
-  FrameWriter w(guest, ETH_P_ARP, 60);
-  w.word(1).word(ETH_P_IP).word(0x0604).word(1).bytes(kOurMac).bytes(kOurAddress);
-  return w.bytes(Mac{}).bytes(kGuestAddress).take();
-}
 
 // ---- paths ----
 
@@ -128,6 +70,7 @@ class OurPath final : public Path {
   std::array<std::byte, backend::kMaxFrameBytes> buffer_;
 };
 
+/// Answers of xen-netback's guest stay in dom0's kernel; only their number is looked at.
 class DevicePath final : public Path {
  public:
   static Result<std::unique_ptr<DevicePath>> open(const std::string& device) {
@@ -163,19 +106,6 @@ class DevicePath final : public Path {
 
   UniqueFd fd_;
   std::string statistics_;
-};
-
-/// Answers of xen-netback's guest: dom0's kernel has them, and only their number is looked at.
-class LinuxPath final : public Path {
- public:
-  explicit LinuxPath(std::unique_ptr<DevicePath> device) : device_(std::move(device)) {}
-  bool send(const Frame& frame, size_t count) override { return device_->send(frame, count); }
-  uint64_t came_back() override { return 0; }
-  uint64_t reached() override { return device_->reached(); }
-  uint64_t answers() { return device_->answers(); }
-
- private:
-  std::unique_ptr<DevicePath> device_;
 };
 
 // ---- measuring ----
@@ -377,9 +307,9 @@ Status measure_xen_netback(Meter& meter, Samples& samples) {
   }
   auto device = DevicePath::open("sfvif");
   if (!device) return device.error();
-  LinuxPath path(std::move(*device));
-  const Guest guest{
-      .name = "linux", .sink = path, .echo = path, .mac = kXlMac, .answers = [&] { return path.answers(); }};
+  const Guest guest{.name = "linux", .sink = **device, .echo = **device, .mac = kXlMac, .answers = [&] {
+                      return (*device)->answers();
+                    }};
   if (Status ready = wait_for_answers(guest); !ready) return ready;
   if (Status measured = measure_guest(meter, guest, injector, samples); !measured) return measured;
   return shell("xl destroy packets; ip link del sfpackets; ip link del sfdummy");
