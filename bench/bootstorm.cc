@@ -207,15 +207,6 @@ class Storm {
 
   enum class Start { kFirst, kRunning };
 
-  /// The client goes away: a guest that waits for it would send its SYN/ACK again and again, and thousands of
-  /// them into the time of others.
-  bool hang_up(Guest& guest) {
-    const auto reset = make_reset(client_);
-    if (!guest.vif->send(reset)) return false;
-    guest.vif->flush();
-    return true;
-  }
-
   /// Hands over a SYN and waits for its SYN/ACK; answered_ns_ says when it came.
   bool answers(Guest& guest, Start start) {
     const auto syn = make_syn(++client_);
@@ -229,7 +220,7 @@ class Storm {
       while (const size_t bytes = guest.vif->receive(frame_)) {
         answered_ns_ = clock_.now_ns();
         guest.vif->flush();
-        if (is_synack(std::span(frame_).first(bytes))) return hang_up(guest);
+        if (is_synack(std::span(frame_).first(bytes))) return true;
       }
       sleep_until_a_doorbell();
     }

@@ -1,4 +1,4 @@
-// A client's SYN and RST as they come from the wire, for programs that play the worker.
+// A client's SYN as it comes from the wire, for programs that play the worker.
 #pragma once
 
 #include <array>
@@ -12,9 +12,6 @@ inline constexpr size_t kSynBytes = 14 + 20 + 20;
 
 /// Ethernet, IPv4, TCP; from 10.0.x.y, chosen by `client`, to 192.0.2.1:80.
 std::array<std::byte, kSynBytes> make_syn(uint32_t client);
-
-/// The same client's RST: it wants no more of the connection that its SYN began.
-std::array<std::byte, kSynBytes> make_reset(uint32_t client);
 
 /// True for an IPv4 TCP frame with SYN and ACK set.
 bool is_synack(std::span<const std::byte> frame);
