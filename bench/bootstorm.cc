@@ -18,7 +18,6 @@
 // Runs in dom0 as root. The figures are of one core that dom0, Xen and the guests share.
 #include <algorithm>
 #include <array>
-#include <fstream>
 #include <functional>
 #include <iostream>
 #include <memory>
@@ -28,25 +27,22 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
-#include <poll.h>
 #include <unistd.h>
 
-#include "backend/vif.h"
 #include "base/clock.h"
 #include "bench/instruction_clock.h"
 #include "bench/report.h"
 #include "bench/syn_frame.h"
+#include "bench/xen_guest.h"
 #include "spawner/xen/xen_hypervisor.h"
 
 namespace synfluid::bench {
 namespace {
 
-constexpr WorkerId kWorker{0};
 constexpr int64_t kPatienceNs = 5 * kNsPerSecond;
 constexpr uint32_t kWarmUp = 3;
 constexpr uint32_t kPool = 100;
 constexpr useconds_t kSettleUs = 300'000;
-constexpr size_t kDoorbells = 64;
 
 struct Options {
   uint32_t count = 100;
@@ -55,29 +51,9 @@ struct Options {
   std::string json;
 };
 
-double to_ms(int64_t ns) {
-  return static_cast<double>(ns) / static_cast<double>(kNsPerMs);
-}
-
 double mean(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
-
-uint64_t dom0_available_kib() {
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string key, rest; meminfo >> key;) {
-    uint64_t kib = 0;
-    meminfo >> kib;
-    std::getline(meminfo, rest);
-    if (key == "MemAvailable:") return kib;
-  }
-  return 0;
-}
-
-struct Guest {
-  std::unique_ptr<spawner::Vm> vm;
-  std::unique_ptr<backend::Vif> vif;
-};
 
 class Storm {
  public:
@@ -195,14 +171,7 @@ class Storm {
 
   Result<Guest> make() {
     ++generation_;
-    auto vm = hypervisor_->create(*image_, {.name = fmt::format("bootstorm-{}", generation_),
-                                            .generation = generation_,
-                                            .worker = kWorker,
-                                            .doorbell = generation_});
-    if (!vm) return vm.error();
-    Guest guest{std::move(*vm), nullptr};
-    guest.vif = std::make_unique<backend::Vif>(guest.vm->take_link());
-    return guest;
+    return make_guest(*hypervisor_, *image_, fmt::format("bootstorm-{}", generation_), generation_);
   }
 
   enum class Start { kFirst, kRunning };
@@ -222,17 +191,9 @@ class Storm {
         guest.vif->flush();
         if (is_synack(std::span(frame_).first(bytes))) return true;
       }
-      sleep_until_a_doorbell();
+      sleep_until_a_doorbell(*hypervisor_, kPatienceNs);
     }
     return false;
-  }
-
-  void sleep_until_a_doorbell() {
-    auto& doorbells = hypervisor_->doorbells(kWorker);
-    pollfd ready{doorbells.fd(), POLLIN, 0};
-    ::poll(&ready, 1, static_cast<int>(kPatienceNs / kNsPerMs));
-    std::array<backend::DoorbellToken, kDoorbells> tokens;
-    doorbells.collect(tokens);
   }
 
   Error no_answer() {

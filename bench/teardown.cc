@@ -2,7 +2,9 @@
 //
 //   destroy_ms        unmapping a guest's pages and destroying it; the guest has answered a SYN before
 //   cycle_ms          making one, its SYN answered, destroying it
-//   residue           what there is more of at the end than at the start: the sum of the five below
+//   residue           what there is more of at the end than at the start, added up over the five below; less
+//   of
+//                     one does not make up for more of another
 //   residue_domains   domains that Xen knows, the dying included
 //   residue_kib       Xen's memory that is neither free nor claimed
 //   residue_grants    mappings of granted pages in this process
@@ -24,24 +26,21 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
-#include <poll.h>
 #include <unistd.h>
 
-#include "backend/vif.h"
 #include "base/clock.h"
 #include "bench/instruction_clock.h"
 #include "bench/report.h"
 #include "bench/syn_frame.h"
+#include "bench/xen_guest.h"
 #include "spawner/toolstack/xen_calls.h"
 #include "spawner/xen/xen_hypervisor.h"
 
 namespace synfluid::bench {
 namespace {
 
-constexpr WorkerId kWorker{0};
 constexpr int64_t kPatienceNs = 5 * kNsPerSecond;
 constexpr useconds_t kSettleUs = 1'000'000;
-constexpr size_t kDoorbells = 64;
 constexpr size_t kAtOnce = 8;
 constexpr uint32_t kWarmUp = 500;
 constexpr size_t kKeptSamples = 2000;
@@ -69,17 +68,6 @@ double lines_with(const char* path, std::string_view word) {
   return count;
 }
 
-double dom0_available_kib() {
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string key, rest; meminfo >> key;) {
-    double kib = 0;
-    meminfo >> kib;
-    std::getline(meminfo, rest);
-    if (key == "MemAvailable:") return kib;
-  }
-  return 0;
-}
-
 /// 0 where no store runs.
 double store_nodes() {
   FILE* list = ::popen("xenstore-ls 2>/dev/null", "r");
@@ -102,16 +90,7 @@ Result<Holdings> holdings(spawner::toolstack::XenCalls& xen) {
                   .grants = lines_with("/proc/self/maps", "gntdev"),
                   .ports = lines_with("/proc/interrupts", "evtchn:"),
                   .nodes = store_nodes(),
-                  .dom0_kib = -dom0_available_kib()};
-}
-
-struct Guest {
-  std::unique_ptr<spawner::Vm> vm;
-  std::unique_ptr<backend::Vif> vif;
-};
-
-double to_ms(int64_t ns) {
-  return static_cast<double>(ns) / static_cast<double>(kNsPerMs);
+                  .dom0_kib = -static_cast<double>(dom0_available_kib())};
 }
 
 class Cycles {
@@ -157,33 +136,20 @@ class Cycles {
  private:
   Result<Guest> make() {
     ++generation_;
-    auto vm = hypervisor_.create(image_, {.name = fmt::format("teardown-{}", generation_),
-                                          .generation = generation_,
-                                          .worker = kWorker,
-                                          .doorbell = generation_});
-    if (!vm) return vm.error();
-    Guest guest{std::move(*vm), nullptr};
-    guest.vif = std::make_unique<backend::Vif>(guest.vm->take_link());
+    auto guest = make_guest(hypervisor_, image_, fmt::format("teardown-{}", generation_), generation_);
+    if (!guest) return guest;
     const auto syn = make_syn(generation_);
-    if (!guest.vif->send(syn)) return Error(ErrorCode::kSystem, "no buffer for a SYN");
-    guest.vif->flush();
-    guest.vif->arm();
-    if (Status started = guest.vm->start(); !started) return started.error();
+    if (!guest->vif->send(syn)) return Error(ErrorCode::kSystem, "no buffer for a SYN");
+    guest->vif->flush();
+    guest->vif->arm();
+    if (Status started = guest->vm->start(); !started) return started.error();
     const int64_t end = clock_.now_ns() + kPatienceNs;
-    while (guest.vif->receive(frame_) == 0) {
+    while (guest->vif->receive(frame_) == 0) {
       if (clock_.now_ns() > end) return Error(ErrorCode::kTimeout, "a guest did not answer its SYN");
-      sleep_until_a_doorbell();
+      sleep_until_a_doorbell(hypervisor_, kPatienceNs);
     }
-    guest.vif->flush();
+    guest->vif->flush();
     return guest;
-  }
-
-  void sleep_until_a_doorbell() {
-    auto& doorbells = hypervisor_.doorbells(kWorker);
-    pollfd ready{doorbells.fd(), POLLIN, 0};
-    ::poll(&ready, 1, static_cast<int>(kPatienceNs / kNsPerMs));
-    std::array<backend::DoorbellToken, kDoorbells> tokens;
-    doorbells.collect(tokens);
   }
 
   const SteadyClock clock_;
@@ -201,7 +167,9 @@ void add_residue(Report& report, const Holdings& before, const Holdings& after) 
   const double grants = after.grants - before.grants;
   const double ports = after.ports - before.ports;
   const double nodes = after.nodes - before.nodes;
-  report.add(Figure::of("residue", "", {domains + kib + grants + ports + nodes}));
+  double residue = 0;
+  for (const double more : {domains, kib, grants, ports, nodes}) residue += std::max(more, 0.0);
+  report.add(Figure::of("residue", "", {residue}));
   report.add(Figure::of("residue_domains", "domains", {domains}));
   report.add(Figure::of("residue_kib", "KiB", {kib}));
   report.add(Figure::of("residue_grants", "maps", {grants}));
