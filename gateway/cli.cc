@@ -54,6 +54,7 @@ struct Options {
   std::string policy;
   std::string hypervisor = "auto";
   std::string speed = "max";
+  std::string malformed = "error";
   std::vector<std::string> access_prefixes;
   ReplayConfig replay;
   RunConfig run;
@@ -77,6 +78,7 @@ int do_replay(Options& o, const Wiring& wiring) {
   if (o.replay.policy == nullptr) return kFailed;
   o.replay.policy_file = o.policy;
   if (Status s = read_speed(o.speed, o.replay.speed); !s) return fail(s.error());
+  if (o.malformed == "pass") o.replay.malformed = OnMalformed::kPass;
   for (const std::string& text : o.access_prefixes) {
     auto prefix = Prefix::parse(text);
     if (!prefix) return fail(prefix.error().within("--access-prefix"));
@@ -161,6 +163,10 @@ CLI::App* add_replay(CLI::App& app, Options& o) {
       ->check(CLI::Range(1, 1'000'000))
       ->type_name("N");
   c->add_option("--seed", o.replay.seed, "Of the flow table's and admission's hashes")->type_name("S");
+  c->add_option("--malformed", o.malformed,
+                "Whether packets whose headers contradict themselves fail the replay at its end, or pass")
+      ->check(CLI::IsMember({"error", "pass"}))
+      ->type_name("error|pass");
   c->add_option("--json", o.replay.json, "Totals as JSON; - is stdout")->type_name("FILE");
   c->add_option("--csv", o.replay.csv, "A line per flow; - is stdout")->type_name("FILE");
   c->add_option("--out", o.replay.out, "What left the gateway, as pcapng")->type_name("FILE");

@@ -100,6 +100,7 @@ Result<std::optional<TraceFrame>> PcapSource::next() {
   TraceFrame frame;
   frame.record = ++record_;
   frame.time_ns = int64_t{header->ts.tv_sec} * kNsPerSecond + header->ts.tv_usec;  // in ns: see open()
+  frame.cut = header->caplen < header->len;
   const auto* captured = reinterpret_cast<const std::byte*>(data);
   frame.bytes = to_ethernet({captured, header->caplen}, std::max(header->len, header->caplen));
   return std::optional(frame);

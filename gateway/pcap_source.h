@@ -28,7 +28,8 @@ inline constexpr size_t kMaxTraceFrameBytes = 65'280;
 struct TraceFrame {
   int64_t time_ns = 0;
   uint64_t record = 0;  ///< its number in the file, from 1
-  std::span<const std::byte> bytes;
+  bool cut = false;     ///< the capture has less of it than was on the wire
+  std::span<const std::byte> bytes{};
 };
 
 class PcapSource {

@@ -72,6 +72,7 @@ class Replayer {
     t.trace_file = config_.trace;
     t.policy_file = config_.policy_file;
     t.trace_packets = trace_packets_;
+    t.malformed = malformed_;
     t.trace_skipped = skipped_;
     t.client_crafted = crafted_;
     t.loops = config_.loops;
@@ -158,6 +159,7 @@ class Replayer {
     TraceFrame frame = traced;
     frame.bytes = wire_frame_;
     const ParsedPacket packet = parse_packet(frame.bytes);
+    malformed_.see(traced, packet.kind);
     if (packet.kind != PacketKind::kTcp) return inject(side_of_other(frame.bytes), frame.bytes);
     const StreamTracker::Seen seen = tracker_.see(packet);
     const Stream& stream = tracker_.stream(seen.stream);
@@ -348,6 +350,7 @@ class Replayer {
   int64_t last_ns_ = 0;       ///< traffic time
   int64_t file_time_ns_ = 0;  ///< of the packet in play, as the file has it
   uint64_t trace_packets_ = 0;
+  MalformedFrames malformed_;
   uint64_t skipped_ = 0;
   uint64_t crafted_ = 0;
 };
@@ -364,6 +367,8 @@ Status report(const ReplayConfig& config, const ReplayTotals& totals, const Repl
   if (const int64_t off = rig.worker->counters().balance(); off != 0)
     return Error(ErrorCode::kSystem,
                  fmt::format("the packet counters do not balance: {} packets are unaccounted for", off));
+  if (totals.malformed.count > 0 && config.malformed == OnMalformed::kError)
+    return to_error(totals.malformed, totals.trace_file);
   return {};
 }
 

@@ -7,6 +7,7 @@
 // trace is read through once before anything is played, so a broken record costs no VM.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -20,6 +21,12 @@
 
 namespace synfluid::gateway {
 
+/// What becomes of a replay whose trace has malformed packets. They are played and counted either way.
+enum class OnMalformed : uint8_t {
+  kError,  ///< it goes to its end, its reports are written, and it fails with the first one's record
+  kPass,
+};
+
 struct ReplayConfig {
   std::string trace;
   std::string policy_file;  ///< for the report
@@ -27,6 +34,7 @@ struct ReplayConfig {
   std::optional<double> speed;  ///< 1 is the trace's own time; nothing: as fast as it goes
   uint32_t loops = 1;
   uint32_t seed = 1;
+  OnMalformed malformed = OnMalformed::kError;
   std::string json;  ///< a path, "-" for stdout, empty for none
   std::string csv;
   std::string out;

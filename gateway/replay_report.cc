@@ -85,6 +85,23 @@ double percentile_us(std::vector<int64_t> values_ns, double quantile) {
   return static_cast<double>(values_ns[rank]) / 1000.0;
 }
 
+void MalformedFrames::see(const TraceFrame& frame, PacketKind kind) {
+  if (frame.cut || (kind != PacketKind::kTruncated && kind != PacketKind::kMalformed)) return;
+  if (count++ > 0) return;
+  first_record = frame.record;
+  first_kind = kind;
+}
+
+Error to_error(const MalformedFrames& malformed, std::string_view trace_file) {
+  const std::string_view what = malformed.first_kind == PacketKind::kTruncated
+                                    ? "a header says more bytes than the frame has"
+                                    : "a header contradicts itself";
+  return Error(ErrorCode::kProtocol,
+               fmt::format("{}: record {} holds a malformed packet: {}; {} such in all, played as they are "
+                           "(--malformed pass accepts them)",
+                           trace_file, malformed.first_record, what, malformed.count));
+}
+
 json to_json(const ReplayTotals& t, const FlowRecords& records, const WorkerCounters& counters) {
   const FlowCounts flows = count_flows(records.all());
   const std::vector<int64_t> times = answer_times(records);
@@ -101,6 +118,8 @@ json to_json(const ReplayTotals& t, const FlowRecords& records, const WorkerCoun
       {"trace",
        {{"file", t.trace_file},
         {"packets", t.trace_packets},
+        {"malformed", t.malformed.count},
+        {"first_malformed_record", t.malformed.count > 0 ? json(t.malformed.first_record) : json(nullptr)},
         {"not_sent", t.trace_skipped},
         {"client_packets_made", t.client_crafted}}},
       {"flows",

@@ -14,8 +14,10 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "base/packet.h"
 #include "base/result.h"
 #include "gateway/flow_observer.h"
+#include "gateway/pcap_source.h"
 #include "gateway/stream_tracker.h"
 #include "gateway/worker_counters.h"
 #include "spawner/spawner.h"
@@ -70,11 +72,23 @@ class FlowRecords final : public FlowObserver {
   std::unordered_map<FlowKey, size_t, KeyHash> current_;
 };
 
+/// Frames whose headers contradict their length or each other: they pass like any packet that is not
+/// understood, but whoever plays a capture wants to know where they are. A frame that the capture cut short
+/// is none.
+struct MalformedFrames {
+  uint64_t count = 0;
+  uint64_t first_record = 0;  ///< in the file, from 1
+  PacketKind first_kind = PacketKind::kMalformed;
+
+  void see(const TraceFrame& frame, PacketKind kind);
+};
+
 struct ReplayTotals {
   std::string hypervisor;
   std::string trace_file;
   std::string policy_file;
   uint64_t trace_packets = 0;
+  MalformedFrames malformed;
   uint64_t trace_skipped =
       0;  ///< server packets of flows that a VM serves, and what their client said after the end
   uint64_t client_crafted = 0;  ///< packets that played clients sent
@@ -98,6 +112,9 @@ FlowCounts count_flows(const std::vector<FlowRecord>& records);
 
 /// Of the recorded values exactly; 0 when there are none. `quantile` 1 is the largest.
 double percentile_us(std::vector<int64_t> values_ns, double quantile);
+
+/// Names the first of them; to be called when there is one.
+Error to_error(const MalformedFrames& malformed, std::string_view trace_file);
 
 nlohmann::json to_json(const ReplayTotals& totals, const FlowRecords& records,
                        const WorkerCounters& counters);

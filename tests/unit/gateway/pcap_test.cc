@@ -3,6 +3,7 @@
 #include "base/packet.h"
 #include "gateway/pcap_source.h"
 #include "gateway/pcapng_writer.h"
+#include "gateway/replay_report.h"
 #include "tests/unit/gateway/trace_files.h"
 
 namespace synfluid::gateway::testing {
@@ -120,6 +121,31 @@ TEST(PcapSource, ARecordShorterThanItsLinkHeaderIsAnEmptyFrame) {
   const auto frame = (*source)->next();
   ASSERT_TRUE(frame && *frame);
   EXPECT_TRUE((*frame)->bytes.empty());
+}
+
+TEST(MalformedFrames, AreCountedAndTheFirstIsNamed) {
+  MalformedFrames seen;
+  seen.see({.record = 1}, PacketKind::kNotTcp);
+  seen.see({.record = 2}, PacketKind::kFragment);
+  seen.see({.record = 3}, PacketKind::kTruncated);
+  seen.see({.record = 4}, PacketKind::kMalformed);
+  EXPECT_EQ(seen.count, 2u);
+  const std::string text = to_error(seen, "a.pcap").text();
+  EXPECT_NE(text.find("a.pcap: record 3 holds"), std::string::npos) << text;
+  EXPECT_NE(text.find("more bytes than the frame has; 2 such"), std::string::npos) << text;
+}
+
+TEST(MalformedFrames, AreNotThoseThatTheCaptureCutShort) {
+  const TemporaryFile file(".pcap");
+  file.write(PcapBytes(101).record(ipv4_syn(), 1000, 30).record(ipv4_syn()).bytes);
+  auto source = PcapSource::open(file.path());
+  ASSERT_TRUE(source);
+  MalformedFrames seen;
+  const auto cut = (*source)->next();
+  ASSERT_TRUE(cut && *cut);
+  EXPECT_TRUE((*cut)->cut);
+  seen.see(**cut, PacketKind::kMalformed);
+  EXPECT_EQ(seen.count, 0u);
 }
 
 TEST(PcapngWriter, WritesWhatLibpcapReads) {
