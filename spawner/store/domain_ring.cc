@@ -16,6 +16,11 @@ static_assert(offsetof(RingPage, request_consumer) == offsetof(xenstore_domain_i
 static_assert(offsetof(RingPage, response_producer) == offsetof(xenstore_domain_interface, rsp_prod));
 static_assert(offsetof(RingPage, error) == offsetof(xenstore_domain_interface, error));
 
+/// WATCH takes a depth. Newer than Xen 4.17's header.
+constexpr uint32_t kFeatureWatchDepth = 4;
+constexpr uint32_t kFeatures =
+    XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR | kFeatureWatchDepth;
+
 uint32_t load(uint32_t& word) {
   return std::atomic_ref(word).load(std::memory_order_acquire);
 }
@@ -43,7 +48,7 @@ DomainRing::DomainRing(RingPage& page)
 
 void DomainRing::advertise() {
   store(page_->error, XENSTORE_ERROR_NONE);
-  store(page_->server_features, XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR);
+  store(page_->server_features, kFeatures);
 }
 
 void DomainRing::reset() {

@@ -35,6 +35,11 @@ std::optional<std::string_view> Engine::Impl::path_of(const Connection& from, st
   return text;
 }
 
+std::optional<std::string_view> Engine::Impl::only_path(const Request& request, Paths paths) {
+  const auto text = only_field(request.payload);
+  return text ? path_of(request.from, *text, paths) : std::nullopt;
+}
+
 bool Engine::Impl::is_self_or_target(const Connection& connection, DomId domid) const {
   if (domid == connection.peer.domid) return true;
   const auto domain = domains_.find(connection.peer.domid);

@@ -112,6 +112,28 @@ class Engine::Impl {
     /// Null outside of one.
     OpenTransaction* transaction = nullptr;
   };
+  /// Who may hear of a change of a node; `before` are permissions that it had until then. What a guest may is
+  /// found out once for all its watches, so that hundreds of them, of things it must not see, cost others
+  /// next to nothing. Holds until the next change of the storage.
+  class Audience {
+   public:
+    Audience(const Impl& engine, std::string_view path, std::span<const Permission> before = {})
+        : engine_(engine), path_(path), before_(before) {}
+    bool includes(const Connection& connection);
+
+   private:
+    bool may_hear(const Connection& connection);
+    void look();
+
+    const Impl& engine_;
+    const std::string_view path_;
+    const std::span<const Permission> before_;
+    bool looked_ = false;
+    std::span<const Permission> now_;
+    std::span<const Permission> above_;
+    const Connection* last_ = nullptr;
+    bool last_included_ = false;
+  };
   enum class Paths : uint8_t { kOrdinary, kSpecialToo };
   enum class Need : uint8_t { kRead = 1, kWrite = 2 };
 
@@ -150,6 +172,8 @@ class Engine::Impl {
 
   // engine_access.cc: paths, permissions, nodes through a transaction or straight
   std::optional<std::string_view> path_of(const Connection& from, std::string_view text, Paths paths);
+  /// Of a request that has a path and nothing else.
+  std::optional<std::string_view> only_path(const Request& request, Paths paths);
   bool is_self_or_target(const Connection& connection, DomId domid) const;
   bool owns(const Connection& connection, std::span<const Permission> permissions) const;
   Access access_of(const Connection& connection, std::span<const Permission> permissions) const;
@@ -196,8 +220,6 @@ class Engine::Impl {
   void restore_watch(Connection& connection, const WatchState& wanted);
   void forget_watch(Connection& connection, WatchId id);
   void announce(const Watch& watch, std::string_view path);
-  bool may_hear(const Connection& connection, std::string_view path,
-                std::span<const Permission> before) const;
   void fire(std::string_view path, std::span<const Permission> before = {});
   /// Before they are erased.
   void fire_erased(std::string_view path);

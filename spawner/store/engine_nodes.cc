@@ -5,8 +5,7 @@
 namespace synfluid::spawner::store {
 
 Fault Engine::Impl::read(const Request& request) {
-  const auto text = only_field(request.payload);
-  const auto path = text ? path_of(request.from, *text, Paths::kOrdinary) : std::nullopt;
+  const auto path = only_path(request, Paths::kOrdinary);
   if (!path) return Fault::kEinval;
   const Found found = find_allowed(request, *path, Need::kRead, Part::kValue);
   if (found.fault != Fault::kNone) return found.fault;
@@ -15,8 +14,7 @@ Fault Engine::Impl::read(const Request& request) {
 }
 
 Fault Engine::Impl::directory(const Request& request) {
-  const auto text = only_field(request.payload);
-  const auto path = text ? path_of(request.from, *text, Paths::kOrdinary) : std::nullopt;
+  const auto path = only_path(request, Paths::kOrdinary);
   if (!path) return Fault::kEinval;
   const Found found = find_allowed(request, *path, Need::kRead, Part::kExistence);
   if (found.fault != Fault::kNone) return found.fault;
@@ -46,8 +44,8 @@ Fault Engine::Impl::directory_part(const Request& request) {
   if (found.fault != Fault::kNone) return found.fault;
 
   OpenTransaction* transaction = request.transaction;
-  const uint64_t generation = transaction != nullptr ? transaction->view.children_generation(*path)
-                                                     : found.node->generations.children;
+  const uint64_t generation =
+      transaction != nullptr ? transaction->view.generation(*path) : latest(found.node->generations);
   text_buffer_.assign(std::to_string(generation)).push_back('\0');
   const size_t room = kMaxPayload - text_buffer_.size() - 1;
   const bool complete = transaction != nullptr ? append_part(transaction->view.children(*path), offset, room)
@@ -80,8 +78,7 @@ Fault Engine::Impl::write(const Request& request) {
 }
 
 Fault Engine::Impl::mkdir(const Request& request) {
-  const auto text = only_field(request.payload);
-  const auto path = text ? path_of(request.from, *text, Paths::kOrdinary) : std::nullopt;
+  const auto path = only_path(request, Paths::kOrdinary);
   if (!path) return Fault::kEinval;
   const Found found = find_allowed(request, *path, Need::kWrite, Part::kExistence);
   if (found.fault == Fault::kEnoent) return create(request, *path, {});
@@ -136,7 +133,9 @@ Fault Engine::Impl::check_new_nodes(Connection& from, const OpenTransaction* tra
   if (exceeds(from, Quota::kNodeSize, value.size()) ||
       exceeds(from, Quota::kNodeSize, parent.children_bytes + name_of(missing_.back()).size() + 1))
     return refuse(from, Fault::kEnospc, "makes a node too large");
-  return check_memory(from, missing_.size() * kNodeChargeBytes + value.size());
+  uint64_t bytes = value.size();
+  for (const std::string_view path : missing_) bytes += charge_of(path, {}, parent.permissions.size());
+  return check_memory(from, bytes);
 }
 
 Fault Engine::Impl::create_later(const Request& request, std::string_view value,
@@ -164,8 +163,7 @@ Fault Engine::Impl::create_now(const Request& request, std::string_view value,
 }
 
 Fault Engine::Impl::rm(const Request& request) {
-  const auto text = only_field(request.payload);
-  const auto path = text ? path_of(request.from, *text, Paths::kOrdinary) : std::nullopt;
+  const auto path = only_path(request, Paths::kOrdinary);
   if (!path) return Fault::kEinval;
   const Found found = find_allowed(request, *path, Need::kWrite, Part::kExistence);
   if (found.fault == Fault::kEnoent && look(request, parent_of(*path), Part::kExistence)) {
@@ -186,8 +184,7 @@ Fault Engine::Impl::rm(const Request& request) {
 }
 
 Fault Engine::Impl::get_perms(const Request& request) {
-  const auto text = only_field(request.payload);
-  const auto path = text ? path_of(request.from, *text, Paths::kSpecialToo) : std::nullopt;
+  const auto path = only_path(request, Paths::kSpecialToo);
   if (!path) return Fault::kEinval;
   const Found found = find_allowed(request, *path, Need::kRead, Part::kPermissions);
   if (found.fault != Fault::kNone) return found.fault;
@@ -223,6 +220,8 @@ Fault Engine::Impl::set_perms(const Request& request) {
     return refuse(from, Fault::kEacces, "sets permissions of a node it does not own");
   if (!from.is_control() && permissions[0].domid != found.node->permissions[0].domid)
     return refuse(from, Fault::kEperm, "gives a node another owner");
+  const uint64_t bytes = permissions.size() * kPermissionChargeBytes;
+  if (const Fault full = check_memory(from, bytes); full != Fault::kNone) return full;
   if (request.transaction != nullptr) {
     request.transaction->view.set_permissions(*path, permissions);
   } else {

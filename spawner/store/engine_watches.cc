@@ -1,4 +1,5 @@
 #include <charconv>
+#include <utility>
 
 #include "spawner/store/engine_impl.h"
 
@@ -7,10 +8,6 @@ namespace {
 
 bool is_relative(std::string_view path) {
   return path[0] != '/' && path[0] != '@';
-}
-
-uint64_t bytes_of(const Watch& watch) {
-  return sizeof(Watch) + watch.path.size() + watch.token.size();
 }
 
 }  // namespace
@@ -47,9 +44,10 @@ Fault Engine::Impl::set_watch(Connection& connection, const WatchState& wanted, 
   if (Account* account = connection.account; account != nullptr) {
     if (exceeds(connection, Quota::kWatches, account->watches + 1))
       return refuse(connection, Fault::kE2big, "sets too many watches");
-    if (const Fault full = check_memory(connection, bytes_of(watch)); full != Fault::kNone) return full;
+    if (const Fault full = check_memory(connection, WatchTable::charge_of(watch)); full != Fault::kNone)
+      return full;
     ++account->watches;
-    account->bytes += bytes_of(watch);
+    account->bytes += WatchTable::charge_of(watch);
   }
   id = watches_.add(std::move(watch), connection.first_watch);
   if (connection.is_ring) state_log_.watch_added(connection.id, wanted);
@@ -85,7 +83,7 @@ Fault Engine::Impl::reset_watches(const Request& request) {
 void Engine::Impl::forget_watch(Connection& connection, WatchId id) {
   if (connection.account != nullptr) {
     --connection.account->watches;
-    connection.account->bytes -= bytes_of(watches_[id]);
+    connection.account->bytes -= WatchTable::charge_of(watches_[id]);
   }
   if (connection.is_ring) state_log_.watch_removed(connection.id, state_of(watches_[id]));
   watches_.remove(id, connection.first_watch);
@@ -110,25 +108,37 @@ void Engine::Impl::announce(const Watch& watch, std::string_view path) {
   send(to, {.type = MessageType::kWatchEvent}, event_buffer_);
 }
 
-/// It can read the node or the one above, or could read it before.
-bool Engine::Impl::may_hear(const Connection& connection, std::string_view path,
-                            std::span<const Permission> before) const {
+bool Engine::Impl::Audience::includes(const Connection& connection) {
   if (connection.is_control()) return true;
+  if (last_ != &connection) {
+    last_ = &connection;
+    last_included_ = may_hear(connection);
+  }
+  return last_included_;
+}
+
+/// It can read the node or the one above, or could read it before.
+bool Engine::Impl::Audience::may_hear(const Connection& connection) {
   const auto reads = [&](std::span<const Permission> permissions) {
-    return !permissions.empty() && allows(access_of(connection, permissions), Access::kRead);
+    return !permissions.empty() && allows(engine_.access_of(connection, permissions), Access::kRead);
   };
-  if (reads(before)) return true;
-  const auto node = storage_.find(path);
-  if (!node) return false;
-  if (reads(node->permissions)) return true;
-  if (path[0] == '@') return false;
-  const auto parent = storage_.find(parent_of(path));
-  return parent && reads(parent->permissions);
+  look();
+  return reads(before_) || reads(now_) || reads(above_);
+}
+
+void Engine::Impl::Audience::look() {
+  if (std::exchange(looked_, true)) return;
+  const auto node = engine_.storage_.find(path_);
+  if (!node) return;
+  now_ = node->permissions;
+  if (path_[0] == '@') return;
+  if (const auto parent = engine_.storage_.find(parent_of(path_))) above_ = parent->permissions;
 }
 
 void Engine::Impl::fire(std::string_view path, std::span<const Permission> before) {
+  Audience audience(*this, path, before);
   watches_.for_each_matching(path, [&](const Watch& watch) {
-    if (may_hear(at(watch.connection), path, before)) announce(watch, path);
+    if (audience.includes(at(watch.connection))) announce(watch, path);
   });
 }
 
@@ -136,8 +146,9 @@ void Engine::Impl::fire_erased(std::string_view path) {
   if (watches_.any_below(path)) {
     storage_.for_each_below(path, [&](std::string_view below, const NodeView&) {
       if (below == path) return;
+      Audience audience(*this, below);
       watches_.for_each_at(below, [&](const Watch& watch) {
-        if (may_hear(at(watch.connection), below, {})) announce(watch, below);
+        if (audience.includes(at(watch.connection))) announce(watch, below);
       });
     });
   }
@@ -147,8 +158,9 @@ void Engine::Impl::fire_erased(std::string_view path) {
 /// Watches with a depth of 1 hear the domain's id too.
 void Engine::Impl::fire_special(std::string_view name, DomId domid) {
   const std::string of_domain = std::string(name) + "/" + std::to_string(domid.value());
+  Audience audience(*this, name);
   const auto tell = [&](const Watch& watch, std::string_view path) {
-    if (may_hear(at(watch.connection), name, {})) announce(watch, path);
+    if (audience.includes(at(watch.connection))) announce(watch, path);
   };
   watches_.for_each_at(name, [&](const Watch& watch) {
     if (!watch.depth || *watch.depth == 0) return tell(watch, name);

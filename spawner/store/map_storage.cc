@@ -99,7 +99,7 @@ Usage MapStorage::usage(DomId owner) const {
   for (const auto& [path, node] : nodes_) {
     if (node.permissions[0].domid != owner) continue;
     ++usage.nodes;
-    usage.bytes += kNodeChargeBytes + name_of(path).size() + node.value.size();
+    usage.bytes += charge_of(path, node.value, node.permissions.size());
   }
   return usage;
 }

@@ -168,13 +168,13 @@ void MemoryStorage::Impl::join_set(NodeId id, uint32_t number) {
   set.first_node = id;
   Usage& usage = usage_[owner_of(node)];
   ++usage.nodes;
-  usage.bytes += charge_of(node);
+  usage.bytes += charge_for(node);
 }
 
 void MemoryStorage::Impl::leave_set(NodeId id) {
   const Node& node = at(id);
   const auto usage = usage_.find(owner_of(node));
-  usage->second.bytes -= charge_of(node);
+  usage->second.bytes -= charge_for(node);
   if (--usage->second.nodes == 0) usage_.erase(usage);
   if (node.previous_of_set == kNone) {
     sets_[node.permission_set].first_node = node.next_of_set;

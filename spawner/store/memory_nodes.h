@@ -128,8 +128,8 @@ class MemoryStorage::Impl {
   void leave_siblings(NodeId id);
   void join_set(NodeId id, uint32_t set);
   void leave_set(NodeId id);
-  static uint64_t charge_of(const Node& node) {
-    return kNodeChargeBytes + node.name_bytes + node.value_bytes;
+  uint64_t charge_for(const Node& node) const {
+    return charge_of(node.path(), node.value(), sets_[node.permission_set].permissions.size());
   }
   DomId owner_of(const Node& node) const { return sets_[node.permission_set].permissions[0].domid; }
 

@@ -10,6 +10,7 @@
 // nothing has changed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -32,6 +33,11 @@ struct Generations {
   uint64_t permissions = 0;
   friend bool operator==(const Generations&, const Generations&) = default;
 };
+
+/// Of the node as a whole.
+constexpr uint64_t latest(const Generations& parts) {
+  return std::max({parts.value, parts.children, parts.permissions});
+}
 
 struct NodeView {
   std::string_view value = {};
@@ -60,12 +66,19 @@ struct Change {
 /// What the nodes that a domain owns amount to.
 struct Usage {
   uint32_t nodes = 0;
-  /// Names, values and permissions, with a fixed charge for each node.
+  /// Each node's charge.
   uint64_t bytes = 0;
   friend bool operator==(const Usage&, const Usage&) = default;
 };
-/// The fixed charge: what a node of the memory storage costs beside its name and value.
+/// What a node of the memory storage costs beside its path and value, and what a list of permissions of its
+/// own costs for each entry after the owner's, with the note of whom it names.
 inline constexpr uint64_t kNodeChargeBytes = 112;
+inline constexpr uint64_t kPermissionChargeBytes = 128;
+
+/// What its owner is charged for a node.
+constexpr uint64_t charge_of(std::string_view path, std::string_view value, size_t permissions) {
+  return kNodeChargeBytes + path.size() + value.size() + (permissions - 1) * kPermissionChargeBytes;
+}
 
 class Storage {
  public:

@@ -108,8 +108,8 @@ std::string Transaction::children(std::string_view path) {
   return names;
 }
 
-uint64_t Transaction::children_generation(std::string_view path) {
-  return touch(path)->second.generations.children + changes_;
+uint64_t Transaction::generation(std::string_view path) {
+  return latest(touch(path)->second.generations) + changes_;
 }
 
 void Transaction::note_order(Entry& entry) {

@@ -56,8 +56,8 @@ class Transaction {
   std::optional<NodeView> look(std::string_view path, Part seen);
   /// The whole list of its children's names, a NUL after each. The node exists. Seen: children.
   std::string children(std::string_view path);
-  /// Differs between two lists that differ.
-  uint64_t children_generation(std::string_view path);
+  /// Another one after each change that this transaction has made.
+  uint64_t generation(std::string_view path);
 
   // Preconditions: as those of the ChangeKind of the same name, in this transaction's view.
   void set_value(std::string_view path, std::string_view value);

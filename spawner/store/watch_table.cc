@@ -52,6 +52,12 @@ void WatchTable::drop_unused(uint32_t number) {
   }
 }
 
+uint64_t WatchTable::charge_of(const Watch& watch) {
+  constexpr uint64_t kPlace = sizeof(Place) + 16;  // with its slot in the table
+  const uint64_t names = watch.path.size();
+  return sizeof(Watch) + watch.path.size() + watch.token.size() + levels_of(watch.path) * kPlace + names;
+}
+
 WatchId WatchTable::find(ConnectionId connection, std::string_view path, std::string_view token) const {
   const uint32_t place = place_at(path);
   if (place == kNoPlace) return kNoWatch;

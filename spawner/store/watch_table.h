@@ -52,6 +52,9 @@ class WatchTable {
   WatchId add(Watch watch, WatchId& first);
   void remove(WatchId id, WatchId& first);
 
+  /// The memory it may take, its texts and places with it: a long path may be a thousand places.
+  static uint64_t charge_of(const Watch& watch);
+
   const Watch& operator[](WatchId id) const { return watches_[id]; }
   size_t size() const { return used_; }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every test that docs/xenstore-conformance.md names is in a file of this folder, and every file is named there.
+"""Every test that docs/xenstore-conformance.md names is in a file of this folder or of the daemon's tests, and every file
+of this folder is named there.
 
 Prints what is wrong, one line each; exits with 1 if anything is.
 """
@@ -14,7 +15,9 @@ DOCUMENT = HERE.parents[2] / "docs" / "xenstore-conformance.md"
 def main():
     document = DOCUMENT.read_text(encoding="utf-8")
     sources = {path.name: path.read_text(encoding="utf-8") for path in HERE.glob("*_test.cc")}
-    defined = set(re.findall(r"^(?:TYPED_)?TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", "\n".join(sources.values()), re.M))
+    daemon = [path.read_text(encoding="utf-8") for path in (HERE.parent / "store_daemon").glob("*_test.cc")]
+    texts = "\n".join([*sources.values(), *daemon])
+    defined = set(re.findall(r"^(?:TYPED_)?TEST(?:_F|_P)?\((\w+),\s*(\w+)\)", texts, re.M))
     named = set(re.findall(r"`(\w+)\.([A-Z]\w+)`", document))
     wrong = [f"no such test: {suite}.{test}" for suite, test in sorted(named - defined)]
     wrong += [f"not in the document: {name}" for name in sorted(sources) if name not in document]

@@ -1,4 +1,6 @@
 // READ, WRITE, MKDIR, RM, DIRECTORY, DIRECTORY_PART, GET_PERMS, SET_PERMS.
+#include <set>
+
 #include <gtest/gtest.h>
 
 #include "tests/unit/store/store_rig.h"
@@ -134,6 +136,20 @@ TEST_F(NodesTest, DirectoryPartGivesTheWholeListInParts) {
   dom0.write("/many/another", "");
   const std::string later = dom0.ask(Type::kDirectoryPart, fields({"/many", "0"}));
   EXPECT_NE(later.substr(0, later.find('\0')), generation);
+}
+
+TEST_F(NodesTest, DirectoryPartTellsEveryChangeOfTheNode) {
+  const auto generation = [&] { return shown(dom0.ask(Type::kDirectoryPart, fields({"/a", "0"}))); };
+  std::set<std::string> seen;
+  dom0.mkdir("/a");
+  seen.insert(generation());
+  dom0.write("/a", "value");
+  seen.insert(generation());
+  dom0.set_permissions("/a", {"n0", "r7"});
+  seen.insert(generation());
+  EXPECT_EQ(seen.size(), 3u);
+  dom0.write("/b", "");
+  EXPECT_TRUE(seen.contains(generation())) << "another node is another matter";
 }
 
 TEST_F(NodesTest, DirectoryPartBeyondTheEndIsEmpty) {

@@ -135,6 +135,37 @@ TEST_F(QuotaTest, MemoryEndsAtTheQuota) {
   EXPECT_EQ(guest.write("n", "x"), "OK") << "what the transaction took is given back";
 }
 
+/// "a/a/…/a": the nodes of one request.
+std::string levels(int count) {
+  std::string path = "a";
+  for (int i = 1; i < count; ++i) path += "/a";
+  return path;
+}
+
+TEST(MemoryQuota, CountsWhatDeepPathsAndLongPermissionsTake) {
+  Quotas quotas;
+  quotas.set(Quota::kMemory, 100'000);
+  Rig rig(std::make_unique<MemoryStorage>(), quotas);
+  Client dom0 = Client::control(rig);
+  Client guest = Client::guest(rig, 7);
+  dom0.write("/local/domain/7", "");
+  dom0.set_permissions("/local/domain/7", {"n7"});
+  EXPECT_EQ(guest.write(levels(400), ""), "!ENOMEM") << "each node keeps its whole path";
+  EXPECT_EQ(guest.watch(levels(1000), "1"), "OK");
+  EXPECT_EQ(guest.watch(levels(1000), "2"), "!ENOMEM") << "each component is a place of the table";
+  guest.unwatch(levels(1000), "1");
+  int granted = 0;
+  for (int i = 0; i < 200; ++i) {
+    const std::string node = "n" + std::to_string(i);
+    if (guest.write(node, "") != "OK") break;
+    const auto domid = [&](int which) { return "r" + std::to_string(100 + 4 * i + which); };
+    if (guest.set_permissions(node, {"n7", domid(0), domid(1), domid(2), domid(3)}) != "OK") break;
+    ++granted;
+  }
+  EXPECT_LT(granted, 170) << "lists of permissions that no other node shares";
+  EXPECT_GT(granted, 100);
+}
+
 TEST_F(QuotaTest, AGuestThatTakesNoAnswersIsReadNoMore) {
   EXPECT_TRUE(rig.engine->wants_input(guest.id()));
   for (int i = 0; i < 5; ++i) guest.send(Type::kRead, fields({"x"}));

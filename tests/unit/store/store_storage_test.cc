@@ -121,7 +121,8 @@ TYPED_TEST(StorageTest, NodesThatNameADomainAreFound) {
   this->create("/c", "", kControl);
   EXPECT_EQ(this->storage.paths_naming(DomId(7)), (std::vector<std::string>{"/a", "/a/b"}));
   EXPECT_EQ(this->storage.usage(DomId(7)).nodes, 2u);
-  EXPECT_EQ(this->storage.usage(DomId(7)).bytes, 2 * kNodeChargeBytes + 3);
+  EXPECT_EQ(this->storage.usage(DomId(7)).bytes, 2 * (kNodeChargeBytes + kPermissionChargeBytes) + 7)
+      << "paths, values, entries after the first";
   this->apply({.kind = ChangeKind::kSetPermissions, .path = "/a", .permissions = kControl});
   EXPECT_EQ(this->storage.paths_naming(DomId(7)), (std::vector<std::string>{"/a/b"}));
   this->erase("/a");

@@ -20,6 +20,50 @@ class WatchesTest : public testing::Test {
   Client guest = Client::guest(rig, 7);
 };
 
+/// Counts how often a node is looked for.
+class CountingStorage final : public Storage {
+ public:
+  std::optional<NodeView> find(std::string_view path) const override {
+    ++finds;
+    return nodes_.find(path);
+  }
+  bool list_children(std::string_view path, size_t offset, size_t max_bytes,
+                     std::string& out) const override {
+    return nodes_.list_children(path, offset, max_bytes, out);
+  }
+  Status apply(std::span<const Change> changes) override { return nodes_.apply(changes); }
+  void for_each(const Visitor& visit) const override { nodes_.for_each(visit); }
+  void for_each_below(std::string_view path, const Visitor& visit) const override {
+    nodes_.for_each_below(path, visit);
+  }
+  Usage usage(DomId owner) const override { return nodes_.usage(owner); }
+  std::vector<std::string> paths_naming(DomId domid) const override { return nodes_.paths_naming(domid); }
+  size_t size() const override { return nodes_.size(); }
+
+  mutable uint32_t finds = 0;
+
+ private:
+  MemoryStorage nodes_;
+};
+
+TEST(ManyWatches, OfThingsAGuestMayNotSeeCostOthersNoLooks) {
+  auto nodes = std::make_unique<CountingStorage>();
+  CountingStorage& counting = *nodes;
+  Rig rig(std::move(nodes));
+  Client dom0 = Client::control(rig);
+  Client guest = Client::guest(rig, 7);
+  dom0.write("/a/b", "");
+  counting.finds = 0;
+  dom0.write("/a/b", "1");
+  const uint32_t alone = counting.finds;
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(guest.watch(i % 2 == 0 ? "/" : "/a", std::to_string(i)), "OK");
+  guest.take_events();
+  counting.finds = 0;
+  dom0.write("/a/b", "2");
+  EXPECT_LE(counting.finds, alone + 2);
+  EXPECT_TRUE(guest.take_events().empty());
+}
+
 TEST_F(WatchesTest, AWatchFiresOnceWhenItIsSetAfterItsReply) {
   dom0.send(Type::kWatch, fields({"/nowhere", "token"}));
   EXPECT_EQ(dom0.waiting(), (std::vector<Type>{Type::kWatch, Type::kWatchEvent}));

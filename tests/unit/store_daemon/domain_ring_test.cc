@@ -101,7 +101,7 @@ TEST(DomainRing, ReconnectionEmptiesBothQueues) {
   GuestEnd guest(500);
   DomainRing ring(guest.page());
   ring.advertise();
-  EXPECT_EQ(guest.page().server_features, 3u);
+  EXPECT_EQ(guest.page().server_features, 7u);
   guest.put("half a requ");
   ring.write(std::string_view("half an answ"));
   guest.page().connection = 1;

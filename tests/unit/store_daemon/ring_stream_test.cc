@@ -82,7 +82,7 @@ class RingStreamTest : public ::testing::Test {
 };
 
 TEST_F(RingStreamTest, FeaturesAreAdvertisedBeforeAnythingIsRead) {
-  EXPECT_EQ(guest().page().server_features, 3u);
+  EXPECT_EQ(guest().page().server_features, 7u);
   EXPECT_EQ(rig.bells, 1u);
 }
 
