@@ -24,6 +24,21 @@ struct WatchHead {
   uint32_t path_bytes;
 };
 
+template <class Record>
+std::string bytes_of(const Record& record) {
+  return {reinterpret_cast<const char*>(&record), sizeof record};
+}
+
+/// Takes a record from the front of `bytes`.
+template <class Record>
+std::optional<Record> take(std::string_view& bytes) {
+  if (bytes.size() < sizeof(Record)) return std::nullopt;
+  Record record;
+  std::memcpy(&record, bytes.data(), sizeof record);
+  bytes.remove_prefix(sizeof record);
+  return record;
+}
+
 /// In a key, so that a domain's records lie together.
 std::string domain_key(DomId domid) {
   const uint16_t value = domid.value();
@@ -35,7 +50,7 @@ DomId domain_of(std::string_view key) {
 }
 
 std::string watch_key(DomId domid, uint32_t number) {
-  return domain_key(domid).append(reinterpret_cast<const char*>(&number), sizeof number);
+  return domain_key(domid).append(bytes_of(number));
 }
 
 std::string watch_identity(DomId domid, const WatchState& watch) {
@@ -45,20 +60,16 @@ std::string watch_identity(DomId domid, const WatchState& watch) {
 
 std::string encoded(const WatchState& watch) {
   const WatchHead head{watch.depth.value_or(kNoDepth), static_cast<uint32_t>(watch.path.size())};
-  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
-  return bytes.append(watch.path).append(watch.token);
+  return bytes_of(head).append(watch.path).append(watch.token);
 }
 
 std::optional<WatchState> decoded_watch(std::string_view bytes) {
-  WatchHead head;
-  if (bytes.size() < sizeof head) return std::nullopt;
-  std::memcpy(&head, bytes.data(), sizeof head);
-  bytes.remove_prefix(sizeof head);
-  if (bytes.size() < head.path_bytes) return std::nullopt;
-  WatchState watch{.path = std::string(bytes.substr(0, head.path_bytes)),
-                   .token = std::string(bytes.substr(head.path_bytes)),
+  const auto head = take<WatchHead>(bytes);
+  if (!head || bytes.size() < head->path_bytes) return std::nullopt;
+  WatchState watch{.path = std::string(bytes.substr(0, head->path_bytes)),
+                   .token = std::string(bytes.substr(head->path_bytes)),
                    .depth = {}};
-  if (head.depth != kNoDepth) watch.depth = head.depth;
+  if (head->depth != kNoDepth) watch.depth = head->depth;
   return watch;
 }
 
@@ -68,20 +79,19 @@ std::string encoded(const DomainState& domain) {
   record.port = domain.port.value();
   record.target = domain.target ? domain.target->value() : kNoTarget;
   record.shut_down = domain.shut_down;
-  return {reinterpret_cast<const char*>(&record), sizeof record};
+  return bytes_of(record);
 }
 
 std::optional<DomainState> decoded_domain(DomId domid, std::string_view bytes) {
-  DomainRecord record;
-  if (bytes.size() != sizeof record) return std::nullopt;
-  std::memcpy(&record, bytes.data(), sizeof record);
+  const auto record = take<DomainRecord>(bytes);
+  if (!record || !bytes.empty()) return std::nullopt;
   DomainState domain{.domid = domid,
-                     .gfn = record.gfn,
-                     .port = EventPort(record.port),
+                     .gfn = record->gfn,
+                     .port = EventPort(record->port),
                      .connection = {},
                      .target = {},
-                     .shut_down = record.shut_down != 0};
-  if (record.target != kNoTarget) domain.target = DomId(static_cast<uint16_t>(record.target));
+                     .shut_down = record->shut_down != 0};
+  if (record->target != kNoTarget) domain.target = DomId(static_cast<uint16_t>(record->target));
   return domain;
 }
 
@@ -95,21 +105,17 @@ struct RemnantHead {
 std::string encoded(const RingRemnant& remnant) {
   const RemnantHead head{remnant.taken_index, remnant.put_index, remnant.put,
                          static_cast<uint32_t>(remnant.request.size())};
-  std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
-  return bytes.append(remnant.request).append(remnant.message);
+  return bytes_of(head).append(remnant.request).append(remnant.message);
 }
 
 std::optional<RingRemnant> decoded_remnant(std::string_view bytes) {
-  RemnantHead head;
-  if (bytes.size() < sizeof head) return std::nullopt;
-  std::memcpy(&head, bytes.data(), sizeof head);
-  bytes.remove_prefix(sizeof head);
-  if (bytes.size() < head.request_bytes) return std::nullopt;
-  return RingRemnant{.taken_index = head.taken_index,
-                     .request = std::string(bytes.substr(0, head.request_bytes)),
-                     .put_index = head.put_index,
-                     .message = std::string(bytes.substr(head.request_bytes)),
-                     .put = head.put};
+  const auto head = take<RemnantHead>(bytes);
+  if (!head || bytes.size() < head->request_bytes) return std::nullopt;
+  return RingRemnant{.taken_index = head->taken_index,
+                     .request = std::string(bytes.substr(0, head->request_bytes)),
+                     .put_index = head->put_index,
+                     .message = std::string(bytes.substr(head->request_bytes)),
+                     .put = head->put};
 }
 
 }  // namespace
@@ -178,24 +184,19 @@ Status LmdbStateLog::put_watch(LmdbFile::Transaction& transaction, DomId domid, 
   return transaction.put(LmdbTable::kWatches, watch_key(domid, known->second), encoded(watch));
 }
 
-Status LmdbStateLog::commit(Result<LmdbFile::Transaction>& transaction, Status status) {
-  if (!status) return status;
-  return transaction->commit();
-}
-
-void LmdbStateLog::report(const Status& status) {
+template <class Change>
+void LmdbStateLog::change(Change change) {
+  auto transaction = file_.begin();
+  Status status = transaction ? change(*transaction) : Status(transaction.error());
+  if (status) status = transaction->commit();
   if (!status) spdlog::error("what a restart needs was not written: {}", status.error().text());
 }
 
 void LmdbStateLog::domain_changed(const DomainState& domain) {
-  auto transaction = file_.begin();
-  if (!transaction) return report(transaction.error());
-  report(commit(transaction, put_domain(*transaction, domain)));
+  change([&](auto& transaction) { return put_domain(transaction, domain); });
 }
 
 void LmdbStateLog::domain_gone(DomId domid) {
-  auto transaction = file_.begin();
-  if (!transaction) return report(transaction.error());
   const std::string key = domain_key(domid);
   if (const auto known = connections_.find(domid); known != connections_.end()) {
     domains_.erase(known->second);
@@ -205,17 +206,17 @@ void LmdbStateLog::domain_gone(DomId domid) {
   auto last = first;
   while (last != watches_.end() && last->first.starts_with(key)) ++last;
   watches_.erase(first, last);
-  for (const LmdbTable table : {LmdbTable::kDomains, LmdbTable::kRings})
-    if (Status erased = transaction->erase(table, key); !erased) return report(erased);
-  report(commit(transaction, transaction->erase_beginning(LmdbTable::kWatches, key)));
+  change([&](auto& transaction) {
+    for (const LmdbTable table : {LmdbTable::kDomains, LmdbTable::kRings})
+      if (Status erased = transaction.erase(table, key); !erased) return erased;
+    return transaction.erase_beginning(LmdbTable::kWatches, key);
+  });
 }
 
 void LmdbStateLog::watch_added(ConnectionId connection, const WatchState& watch) {
   const auto domain = domains_.find(connection);
   if (domain == domains_.end()) return;
-  auto transaction = file_.begin();
-  if (!transaction) return report(transaction.error());
-  report(commit(transaction, put_watch(*transaction, domain->second, watch)));
+  change([&](auto& transaction) { return put_watch(transaction, domain->second, watch); });
 }
 
 void LmdbStateLog::watch_removed(ConnectionId connection, const WatchState& watch) {
@@ -223,20 +224,16 @@ void LmdbStateLog::watch_removed(ConnectionId connection, const WatchState& watc
   if (domain == domains_.end()) return;
   const auto known = watches_.find(watch_identity(domain->second, watch));
   if (known == watches_.end()) return;
-  auto transaction = file_.begin();
-  if (!transaction) return report(transaction.error());
-  report(
-      commit(transaction, transaction->erase(LmdbTable::kWatches, watch_key(domain->second, known->second))));
+  const std::string key = watch_key(domain->second, known->second);
+  change([&](auto& transaction) { return transaction.erase(LmdbTable::kWatches, key); });
   watches_.erase(known);
 }
 
 void LmdbStateLog::remnant_left(ConnectionId connection, const RingRemnant& remnant) {
   const auto domain = domains_.find(connection);
   if (domain == domains_.end()) return;
-  auto transaction = file_.begin();
-  if (!transaction) return report(transaction.error());
-  report(
-      commit(transaction, transaction->put(LmdbTable::kRings, domain_key(domain->second), encoded(remnant))));
+  const std::string key = domain_key(domain->second);
+  change([&](auto& transaction) { return transaction.put(LmdbTable::kRings, key, encoded(remnant)); });
 }
 
 std::optional<RingRemnant> LmdbStateLog::remnant_of(DomId domid) {

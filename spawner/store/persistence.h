@@ -40,8 +40,9 @@ class LmdbStateLog final : public StateLog, public RingLog {
   Status put_domain(LmdbFile::Transaction& transaction, const DomainState& domain);
   void remember(const DomainState& domain);
   Status put_watch(LmdbFile::Transaction& transaction, DomId domid, const WatchState& watch);
-  Status commit(Result<LmdbFile::Transaction>& transaction, Status status);
-  void report(const Status& status);
+  /// Commits what `change(transaction)` does; a failure is logged.
+  template <class Change>
+  void change(Change change);
 
   LmdbFile& file_;
   std::map<ConnectionId, DomId> domains_;
