@@ -2,7 +2,7 @@
 //
 //   read_us, write_us            the daemon's own CPU per operation, one client
 //   transaction10_us             the same for a transaction of ten writes
-//   ..._64_us                    the same with 64 clients at once
+//   ..._64_us                    the same with 64 clients at once, each a thread that waits for its reply
 //   watch_us                     from a write to its event at a waiting client, the daemon idle before
 //   write_10000_clients_growth   a write among 10,000 clients with two watches each, over one among 10
 //   write_170000_nodes_growth    a write among 170,000 nodes (10,000 guests of 17), over one among 1,000
@@ -10,12 +10,18 @@
 //                                a write's cost at each power of ten of them, a curve; the value is its last
 //                                point
 //   bytes_per_node               the daemon's memory, as those nodes are added
-//   introduce_us, ..._growth     an INTRODUCE of the first tenth of --domains; of the last tenth over it
+//   introduce_us, ..._growth     an INTRODUCE after as many others as --domains says, and over one after ten
+//   introduce_port_us            of that, what Xen and the kernel take to bind a port: Xen looks for a free
+//   one
+//                                through all there are
+//   introduce_rest_us, ..._growth  what is left
 //   NAME_...                     the same of the other daemons, and of ours on LMDB
 //
 // A figure's peer is the better of xenstored and oxenstored; the ratio is ours over it, so less is better.
-// Daemons start with their quotas raised. A daemon that is not there, or refuses, is named and left out. The
-// peers need Xen, and dom0's store to themselves: the lab starts this bench with no store running.
+// Peers are asked with fewer clients, nodes, watches and domains (peer_... in the parameters): what they do
+// grows with each. Daemons start with their quotas raised. A daemon that is not there, or refuses, is named
+// and left out. The peers need Xen, and dom0's store to themselves: the lab starts this bench with no store
+// running.
 #include <algorithm>
 #include <filesystem>
 #include <functional>
@@ -39,22 +45,28 @@ namespace {
 constexpr uint32_t kFewClients = 10;
 constexpr uint32_t kFewNodes = 1'000;
 constexpr uint32_t kFewWatches = 10;
+constexpr uint32_t kFewDomains = 10;
 /// Where a peer's operation takes milliseconds, so many tell enough.
-constexpr uint32_t kPeerRounds = 3;
-constexpr uint32_t kPeerOperations = 200;
+constexpr uint32_t kPeerOperations = 100;
+/// By the instruction clock a round differs from the next by less than a hundredth.
+constexpr StoreLoad kInstructionsLoad = {.rounds = 3, .operations = 320};
+constexpr StoreLoad kWallLoad = {.rounds = 7, .operations = 2'000};
 constexpr const char* kOurs = "synfluid";
 const std::vector<std::string> kPeers = {"xenstored", "oxenstored"};
 
 struct Options {
-  StoreLoad load{};
+  std::optional<uint32_t> rounds{};
+  std::optional<uint32_t> operations{};
+  StoreLoad load = kWallLoad;
   uint32_t together = 64;
   uint32_t clients = 10'000;
   uint32_t nodes = 170'000;
   uint32_t watches = 10'000;
-  uint32_t peer_clients = 300;
+  uint32_t peer_clients = 100;
   uint32_t peer_nodes = 10'000;
   uint32_t peer_watches = 1'000;
-  uint32_t domains = 1'000;
+  uint32_t domains = 10'000;
+  uint32_t peer_domains = 1'000;
   std::vector<std::string> only{};
   std::string program = "synfluid-store";
   std::string json{};
@@ -77,6 +89,14 @@ std::vector<uint32_t> decades(uint32_t first, uint32_t last) {
   return sizes;
 }
 
+Figure with_curve(Figure figure, const std::string& x, const std::vector<uint32_t>& sizes,
+                  const std::vector<std::vector<double>>& costs) {
+  Curve curve{.x = x, .points = {}};
+  for (size_t i = 0; i < sizes.size(); ++i) curve.points.emplace_back(sizes[i], median(costs[i]));
+  figure.curve = std::move(curve);
+  return figure;
+}
+
 class StoreBench {
  public:
   StoreBench(const StoreKind& kind, const Options& options, const EmptyDomains& domains)
@@ -87,19 +107,22 @@ class StoreBench {
       options_.clients = std::min(options_.clients, options_.peer_clients);
       options_.nodes = std::min(options_.nodes, options_.peer_nodes);
       options_.watches = std::min(options_.watches, options_.peer_watches);
-      growth_load_.rounds = std::min(growth_load_.rounds, kPeerRounds);
+      options_.domains = std::min(options_.domains, options_.peer_domains);
       growth_load_.operations = std::min(growth_load_.operations, kPeerOperations);
     }
     simple();
-    clients_growth();
-    watches_curve();
-    nodes_growth();
-    if (!domains_.empty()) introduce_growth();
+    growths();
     return std::move(figures_);
   }
 
  private:
   bool ours() const { return kind_.name.starts_with(kOurs); }
+
+  /// A whole run takes a while: what is known is told.
+  void keep(const Figure& figure) {
+    std::cerr << fmt::format("store: {}: {} {:.4g} {}\n", kind_.name, figure.name, figure.value, figure.unit);
+    figures_.emplace(figure.name, figure);
+  }
 
   /// Every question has a fresh daemon.
   template <class Question>
@@ -107,7 +130,7 @@ class StoreBench {
     const auto daemon = StoreDaemon::start(kind_);
     const Samples samples = daemon ? question(*daemon) : Samples(daemon.error());
     if (!samples) return left_out(kind_.name, name, samples.error());
-    figures_.emplace(name, Figure::of(name, unit, *samples));
+    keep(Figure::of(name, unit, *samples));
   }
 
   void simple() {
@@ -122,77 +145,63 @@ class StoreBench {
     ask("watch_us", "us", [&](const auto& daemon) { return watch_us(daemon, load); });
   }
 
-  void add_growth(const std::string& name, const std::vector<double>& few, const std::vector<double>& many) {
-    figures_.emplace(name, Figure::of(name, "", {median(many) / median(few)}));
-  }
-
-  void add_curve(const std::string& x, const std::vector<uint32_t>& sizes,
-                 const std::vector<std::vector<double>>& costs) {
-    Figure figure = Figure::of("write_us_by_" + x, "us", costs.back());
-    figure.curve = Curve{.x = x, .points = {}};
-    for (size_t i = 0; i < costs.size(); ++i) figure.curve->points.emplace_back(sizes[i], median(costs[i]));
-    figures_.emplace(figure.name, figure);
-  }
-
-  /// A fresh daemon for each size.
+  /// One daemon brought through the sizes: the figure at the last of them, the curve, and the growth over the
+  /// first. False when it is left out.
   template <class Question>
-  std::optional<std::vector<std::vector<double>>> ask_at(const std::string& name,
-                                                         const std::vector<uint32_t>& sizes,
-                                                         Question question) {
-    std::vector<std::vector<double>> costs;
-    for (const uint32_t size : sizes) {
-      const auto daemon = StoreDaemon::start(kind_);
-      const Samples samples = daemon ? question(*daemon, size) : Samples(daemon.error());
-      if (!samples) {
-        left_out(kind_.name, name, samples.error());
-        return std::nullopt;
-      }
-      costs.push_back(*samples);
+  bool ask_growth(const std::string& name, const std::string& growth, const std::string& x, uint32_t first,
+                  uint32_t last, Question question) {
+    const auto sizes = decades(first, last);
+    const auto daemon = StoreDaemon::start(kind_);
+    const Costs costs = daemon ? question(*daemon, sizes) : Costs(daemon.error());
+    if (!costs) {
+      left_out(kind_.name, name, costs.error());
+      return false;
     }
-    return costs;
+    keep(with_curve(Figure::of(name, "us", costs->back()), x, sizes, *costs));
+    keep(Figure::of(growth, "", {median(costs->back()) / median(costs->front())}));
+    return true;
   }
 
-  void clients_growth() {
-    const std::string name = fmt::format("write_{}_clients_growth", options_.clients);
-    const auto sizes = decades(kFewClients, options_.clients);
-    const auto costs = ask_at(name, sizes, [&](const auto& daemon, uint32_t clients) {
-      return write_among_clients_us(daemon, growth_load_, clients);
-    });
-    if (!costs) return;
-    add_growth(name, costs->front(), costs->back());
-    add_curve("clients", sizes, *costs);
+  void growths() {
+    const StoreLoad& load = growth_load_;
+    ask_growth("write_us_by_clients", fmt::format("write_{}_clients_growth", options_.clients), "clients",
+               kFewClients, options_.clients, [&](const auto& daemon, const auto& sizes) {
+                 return write_us_among_clients(daemon, load, sizes);
+               });
+    ask_growth("write_us_by_watches", fmt::format("write_{}_watches_growth", options_.watches), "watches",
+               kFewWatches, options_.watches, [&](const auto& daemon, const auto& sizes) {
+                 return write_us_among_watches(daemon, load, sizes);
+               });
+    double bytes_per_node = 0;
+    if (ask_growth("write_us_by_nodes", fmt::format("write_{}_nodes_growth", options_.nodes), "nodes",
+                   kFewNodes, options_.nodes, [&](const auto& daemon, const auto& sizes) {
+                     return write_us_among_nodes(daemon, load, sizes, bytes_per_node);
+                   }))
+      keep(Figure::of("bytes_per_node", "B", {bytes_per_node}));
+    if (options_.domains > 0) introduce_growth();
   }
 
-  void watches_curve() {
-    const auto sizes = decades(kFewWatches, options_.watches);
-    const auto costs = ask_at("write_us_by_watches", sizes, [&](const auto& daemon, uint32_t watches) {
-      return write_among_watches_us(daemon, growth_load_, watches);
-    });
-    if (costs) add_curve("watches", sizes, *costs);
-  }
-
-  void nodes_growth() {
-    const std::string name = fmt::format("write_{}_nodes_growth", options_.nodes);
-    const auto sizes = decades(kFewNodes, options_.nodes);
-    const auto daemon = StoreDaemon::start(kind_);
-    const auto result =
-        daemon ? write_among_nodes(*daemon, growth_load_, sizes) : Result<NodesResult>(daemon.error());
-    if (!result) return left_out(kind_.name, name, result.error());
-    add_growth(name, result->costs.front(), result->costs.back());
-    add_curve("nodes", sizes, result->costs);
-    figures_.emplace("bytes_per_node", Figure::of("bytes_per_node", "B", {result->bytes_per_node}));
-  }
-
+  /// The port that is bound for each domain is looked for by Xen, through all that there are: what is left
+  /// without it is ours.
   void introduce_growth() {
-    const auto daemon = StoreDaemon::start(kind_);
-    const Samples samples = daemon ? introduce_us(*daemon, domains_) : Samples(daemon.error());
-    if (!samples) return left_out(kind_.name, "introduce_us", samples.error());
-    const auto tenth = static_cast<std::ptrdiff_t>(samples->size() / 10);
-    if (tenth == 0) return;
-    // The first of all pays for the kernel's pool of pages to map grants at.
-    const std::vector<double> first(samples->begin() + 1, samples->begin() + 1 + tenth);
-    figures_.emplace("introduce_us", Figure::of("introduce_us", "us", first));
-    add_growth("introduce_us_growth", first, {samples->end() - tenth, samples->end()});
+    std::vector<double> port_us;
+    if (!ask_growth("introduce_us", "introduce_us_growth", "domains", kFewDomains, options_.domains,
+                    [&](const auto& daemon, const auto& sizes) {
+                      return introduce_us(daemon, growth_load_.rounds, domains_, sizes, port_us);
+                    }))
+      return;
+    const auto whole = figures_.at("introduce_us").curve->points;
+    std::vector<std::vector<double>> port;
+    std::vector<std::vector<double>> rest;
+    for (size_t i = 0; i < port_us.size(); ++i) {
+      port.push_back({port_us[i]});
+      rest.push_back({whole[i].second - port_us[i]});
+    }
+    const auto sizes = decades(kFewDomains, options_.domains);
+    keep(with_curve(Figure::of("introduce_port_us", "us", port.back()), "domains", sizes, port));
+    keep(with_curve(Figure::of("introduce_rest_us", "us", rest.back()), "domains", sizes, rest));
+    const double growth = rest.back()[0] / rest.front()[0];
+    keep(Figure::of("introduce_rest_us_growth", "", {growth}));
   }
 
   StoreKind kind_;
@@ -264,17 +273,39 @@ EmptyDomains make_domains(const spawner::store::xen::XenControl& control, uint32
   return domains;
 }
 
-Status run(const Options& options) {
+/// After the last of the others, so many are timed; and one gives its port alone.
+uint32_t timed_domains(const Options& options) {
+  return options.load.rounds * kIntroducedARound + 1;
+}
+
+/// As many as there may be; the options say then how many of them the timed ones come after.
+EmptyDomains domains_for(Options& options, const Result<spawner::store::xen::XenControl>& control) {
+  const uint32_t wanted = options.domains == 0 ? 0 : options.domains + timed_domains(options);
+  EmptyDomains domains = control ? make_domains(*control, wanted) : EmptyDomains();
+  const auto there = static_cast<uint32_t>(domains.size());
+  options.domains = there < kFewDomains + timed_domains(options) ? 0 : there - timed_domains(options);
+  return domains;
+}
+
+Status run(Options options) {
   raise_descriptors(options.clients);
-  Report report("store", detect_clock());
+  const ClockKind clock = detect_clock();
+  options.load = clock == ClockKind::kInstructions ? kInstructionsLoad : kWallLoad;
+  options.load.rounds = options.rounds.value_or(options.load.rounds);
+  options.load.operations = options.operations.value_or(options.load.operations);
+  Report report("store", clock);
   report.set_parameter("operations", options.load.operations);
   report.set_parameter("rounds", options.load.rounds);
   report.set_parameter("clients", options.clients);
   report.set_parameter("nodes", options.nodes);
   report.set_parameter("watches", options.watches);
   const auto control = spawner::store::xen::XenControl::open();
-  const EmptyDomains domains = control ? make_domains(*control, options.domains) : EmptyDomains();
-  report.set_parameter("domains", domains.size());
+  const EmptyDomains domains = domains_for(options, control);
+  report.set_parameter("domains", options.domains);
+  report.set_parameter("peer_clients", options.peer_clients);
+  report.set_parameter("peer_nodes", options.peer_nodes);
+  report.set_parameter("peer_watches", options.peer_watches);
+  report.set_parameter("peer_domains", options.peer_domains);
   std::map<std::string, Figures> stores;
   for (const StoreKind& kind : all_stores(find_program(options.program))) {
     if (!options.only.empty() && std::ranges::find(options.only, kind.name) == options.only.end()) continue;
@@ -282,7 +313,6 @@ Status run(const Options& options) {
       left_out(kind.name, "everything", daemon.error());
       continue;
     }
-    std::cerr << "store: " << kind.name << '\n';
     stores.emplace(kind.name, StoreBench(kind, options, domains).run());
   }
   fill(report, stores);
@@ -295,15 +325,17 @@ Status run(const Options& options) {
 int main(int argc, char** argv) {
   synfluid::bench::Options options;
   CLI::App app("What a XenStore costs, beside xenstored and oxenstored");
-  app.add_option("--operations", options.load.operations, "of each round")->check(CLI::Range(100, 1'000'000));
-  app.add_option("--rounds", options.load.rounds, "of each figure")->check(CLI::Range(1, 1'000));
+  app.add_option("--operations", options.operations, "of each round")->check(CLI::Range(100, 1'000'000));
+  app.add_option("--rounds", options.rounds, "of each figure")->check(CLI::Range(1, 1'000));
   app.add_option("--clients", options.clients, "connected at once, for ours")->check(CLI::Range(10, 100'000));
   app.add_option("--nodes", options.nodes, "in the tree, for ours")->check(CLI::Range(2'000, 10'000'000));
   app.add_option("--watches", options.watches, "of one client, for ours")->check(CLI::Range(10, 1'000'000));
   app.add_option("--peer-clients", options.peer_clients, "for the others")->check(CLI::Range(10, 100'000));
   app.add_option("--peer-nodes", options.peer_nodes, "for the others")->check(CLI::Range(2'000, 10'000'000));
   app.add_option("--peer-watches", options.peer_watches, "for the others")->check(CLI::Range(10, 1'000'000));
-  app.add_option("--domains", options.domains, "to introduce; 0 for none")->check(CLI::Range(0, 29'000));
+  app.add_option("--domains", options.domains, "to introduce, for ours; 0 for none")
+      ->check(CLI::Range(0, 29'000));
+  app.add_option("--peer-domains", options.peer_domains, "for the others")->check(CLI::Range(10, 29'000));
   app.add_option("--only", options.only, "these daemons alone");
   app.add_option("--program", options.program, "our daemon");
   app.add_option("--json", options.json, "write the figures there as JSON; - for standard output");

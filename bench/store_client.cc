@@ -49,8 +49,21 @@ Status StoreClient::send(StoreOp op, std::string_view payload, uint32_t transact
   const Header header{static_cast<uint32_t>(op), 1, transaction, static_cast<uint32_t>(payload.size())};
   std::memcpy(message.data(), &header, sizeof header);
   std::ranges::copy(payload, message.begin() + sizeof header);
-  const size_t size = sizeof header + payload.size();
-  if (::send(fd_.get(), message.data(), size, MSG_NOSIGNAL) == static_cast<ssize_t>(size)) return {};
+  return send_bytes({message.data(), sizeof header + payload.size()});
+}
+
+Status StoreClient::send_all(StoreOp op, std::span<const std::string> payloads) {
+  std::string bytes;
+  for (const std::string& payload : payloads) {
+    const Header header{static_cast<uint32_t>(op), 1, 0, static_cast<uint32_t>(payload.size())};
+    bytes.append(reinterpret_cast<const char*>(&header), sizeof header).append(payload);
+  }
+  return send_bytes(bytes);
+}
+
+Status StoreClient::send_bytes(std::string_view bytes) {
+  if (::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()))
+    return {};
   return Error::from_errno(errno, "sending to the store");
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -37,6 +38,8 @@ class StoreClient {
 
   /// One request in one write. Replies may be waited for later, in the order of their requests.
   Status send(StoreOp op, std::string_view payload, uint32_t transaction = 0);
+  /// A request for each payload, all in one write.
+  Status send_all(StoreOp op, std::span<const std::string> payloads);
   /// Waits for the next message, whatever it is; an ERROR becomes an Error.
   Result<StoreReply> receive();
   /// Sends, and waits for the reply; watch events on the way are dropped.
@@ -47,6 +50,7 @@ class StoreClient {
 
  private:
   explicit StoreClient(UniqueFd fd) : fd_(std::move(fd)) {}
+  Status send_bytes(std::string_view bytes);
   Status fill(size_t wanted);
 
   UniqueFd fd_;

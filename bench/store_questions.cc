@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <latch>
+#include <thread>
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/report.h"
 
 namespace synfluid::bench {
 
@@ -53,36 +56,58 @@ Result<Clients> connect_all(const StoreDaemon& daemon, uint32_t count) {
   return clients;
 }
 
-/// Every client sends what `payload` says, then every reply is taken. The replies' payloads.
-template <class Payload>
-Result<std::vector<std::string>> all_call(Clients& clients, StoreOp op, Payload payload,
-                                          const std::vector<uint32_t>& transactions = {}) {
-  for (uint32_t i = 0; i < clients.size(); ++i) {
-    const uint32_t transaction = transactions.empty() ? 0 : transactions[i];
-    if (Status sent = clients[i].send(op, payload(i), transaction); !sent) return sent.error();
+/// Does `turn(client, index)` so often for every client, each in a thread of its own that waits for each of
+/// its replies. One client needs no thread.
+template <class Turn>
+Status take_turns(Clients& clients, uint32_t times, Turn turn) {
+  std::vector<Status> results(clients.size());
+  std::latch all_there(static_cast<std::ptrdiff_t>(clients.size()));
+  const auto work = [&](uint32_t index) {
+    all_there.arrive_and_wait();
+    for (uint32_t i = 0; i < times && results[index]; ++i) results[index] = turn(clients[index], index);
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (uint32_t i = 1; i < clients.size(); ++i) threads.emplace_back(work, i);
+    work(0);
   }
-  std::vector<std::string> replies;
-  for (StoreClient& client : clients) {
-    auto reply = client.receive();
-    if (!reply) return reply.error();
-    replies.push_back(std::move(reply->payload));
-  }
-  return replies;
+  for (const Status& result : results)
+    if (!result) return result;
+  return {};
 }
 
-/// Runs `turn`, which does `per_turn` operations, until a round is full; the CPU per operation of each round.
-template <class Turn>
-Samples cpu_per_operation(const StoreDaemon& daemon, const StoreLoad& load, uint32_t per_turn, Turn turn) {
+/// The daemon's CPU for each of so many operations, which `work` does.
+template <class Work>
+Samples cpu_per_operation(const StoreDaemon& daemon, uint32_t rounds, uint32_t operations, Work work) {
   std::vector<double> samples;
-  if (Status warm = turn(); !warm) return warm.error();
-  for (uint32_t round = 0; round < load.rounds; ++round) {
+  for (uint32_t round = 0; round < rounds; ++round) {
     const int64_t before = daemon.cpu_ns();
-    uint32_t done = 0;
-    for (; done < load.operations; done += per_turn)
-      if (Status status = turn(); !status) return status.error();
-    samples.push_back(static_cast<double>(daemon.cpu_ns() - before) / done / static_cast<double>(kNsPerUs));
+    if (Status done = work(); !done) return done.error();
+    samples.push_back(static_cast<double>(daemon.cpu_ns() - before) / operations /
+                      static_cast<double>(kNsPerUs));
   }
   return samples;
+}
+
+/// Each round's operations are shared by the clients; `turn` is one of them.
+template <class Turn>
+Samples cpu_of_turns(const StoreDaemon& daemon, const StoreLoad& load, Clients& clients, Turn turn) {
+  const auto count = static_cast<uint32_t>(clients.size());
+  const uint32_t times = std::max(1u, load.operations / count);
+  if (Status warm = take_turns(clients, 1, turn); !warm) return warm.error();
+  return cpu_per_operation(daemon, load.rounds, times * count,
+                           [&] { return take_turns(clients, times, turn); });
+}
+
+/// Of one client's operation.
+template <class Operation>
+Samples cpu_of_one(const StoreDaemon& daemon, const StoreLoad& load, Operation operation) {
+  if (Status warm = operation(); !warm) return warm.error();
+  return cpu_per_operation(daemon, load.rounds, load.operations, [&]() -> Status {
+    for (uint32_t i = 0; i < load.operations; ++i)
+      if (Status done = operation(); !done) return done;
+    return {};
+  });
 }
 
 Status make_nodes(Clients& clients, uint32_t nodes) {
@@ -99,26 +124,20 @@ Samples simple_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t cou
   auto clients = connect_all(daemon, count);
   if (!clients) return clients.error();
   if (Status made = make_nodes(*clients, 1); !made) return made.error();
-  return cpu_per_operation(daemon, load, count, [&]() -> Status {
-    const auto replies = all_call(*clients, op, payload);
-    if (!replies) return replies.error();
+  return cpu_of_turns(daemon, load, *clients, [&](StoreClient& client, uint32_t index) -> Status {
+    const auto reply = client.call(op, payload(index));
+    if (!reply) return reply.error();
     return {};
   });
 }
 
-Status transactions_of_ten(Clients& clients) {
-  const auto started =
-      all_call(clients, StoreOp::kTransactionStart, [](uint32_t) { return std::string(1, '\0'); });
-  if (!started) return started.error();
-  std::vector<uint32_t> ids;
-  for (const std::string& id : *started) ids.push_back(static_cast<uint32_t>(std::stoul(id)));
-  for (uint32_t node = 0; node < kWritesPerTransaction; ++node) {
-    const auto written = all_call(
-        clients, StoreOp::kWrite, [&](uint32_t i) { return write_payload(own_node(i, node), kValue); }, ids);
-    if (!written) return written.error();
-  }
-  const auto ended = all_call(
-      clients, StoreOp::kTransactionEnd, [](uint32_t) { return std::string("T\0", 2); }, ids);
+Status transaction_of_ten(StoreClient& client, uint32_t index) {
+  const auto id = client.call(StoreOp::kTransactionStart, std::string_view("", 1));
+  if (!id) return id.error();
+  const auto transaction = static_cast<uint32_t>(std::stoul(*id));
+  for (uint32_t node = 0; node < kWritesPerTransaction; ++node)
+    if (Status written = client.write(own_node(index, node), kValue, transaction); !written) return written;
+  const auto ended = client.call(StoreOp::kTransactionEnd, std::string_view("T", 2), transaction);
   if (!ended) return ended.error();
   return {};
 }
@@ -127,18 +146,37 @@ std::string guest_node(uint32_t index) {
   return fmt::format("/bench/domain/{}/{}", index / kNodesPerGuest, kGuestNodes[index % kNodesPerGuest]);
 }
 
-/// Many requests on their way at once: this is not what is measured.
-Status add_guest_nodes(StoreClient& client, uint32_t from, uint32_t to) {
+/// Requests for [from, to), many at once: this is not what is measured.
+template <class Payload>
+Status call_in_bulk(StoreClient& client, StoreOp op, uint32_t from, uint32_t to, Payload payload) {
   constexpr uint32_t kAtOnce = 50;
-  for (uint32_t first = from; first < to; first += kAtOnce) {
-    const uint32_t last = std::min(first + kAtOnce, to);
-    for (uint32_t i = first; i < last; ++i)
-      if (Status sent = client.send(StoreOp::kWrite, write_payload(guest_node(i), kValue)); !sent)
-        return sent;
-    for (uint32_t i = first; i < last; ++i)
-      if (const auto reply = client.receive(); !reply) return reply.error();
+  std::vector<std::string> payloads;
+  while (from < to) {
+    payloads.clear();
+    for (; from < to && payloads.size() < kAtOnce; ++from) payloads.push_back(payload(from));
+    if (Status sent = client.send_all(op, payloads); !sent) return sent;
+    for (size_t replies = 0; replies < payloads.size();) {
+      const auto reply = client.receive();
+      if (!reply) return reply.error().within(fmt::format("request {} of many", from));
+      if (reply->op == op) ++replies;
+    }
   }
   return {};
+}
+
+/// The costs at each size, to which `grow(from, to)` brings what the daemon has.
+template <class Grow, class Measure>
+Costs at_each_size(const std::vector<uint32_t>& sizes, Grow grow, Measure measure) {
+  std::vector<std::vector<double>> costs;
+  uint32_t reached = 0;
+  for (const uint32_t size : sizes) {
+    if (Status grown = grow(reached, size); !grown) return grown.error();
+    reached = size;
+    auto cost = measure(size);
+    if (!cost) return cost.error();
+    costs.push_back(std::move(*cost));
+  }
+  return costs;
 }
 
 /// Writes nodes all over the tree, one after the other.
@@ -146,10 +184,43 @@ Samples scattered_writes(const StoreDaemon& daemon, const StoreLoad& load, Store
                          uint32_t nodes) {
   constexpr uint32_t kStride = 7919;  // prime, so that each guest and each node has its turn
   uint32_t index = 0;
-  return cpu_per_operation(daemon, load, 1, [&] {
+  return cpu_of_one(daemon, load, [&] {
     index = (index + kStride) % nodes;
     return client.write(guest_node(index), kValue);
   });
+}
+
+/// With two watches on nodes of its own, which have fired.
+Status add_watching_clients(const StoreDaemon& daemon, uint32_t from, uint32_t to, Clients& clients) {
+  for (uint32_t i = from; i < to; ++i) {
+    auto client = StoreClient::connect(daemon.socket());
+    if (!client) return client.error().within(fmt::format("client {}", i));
+    const std::array<std::string, 2> watches = {strings_payload({own_node(i, 0), "token"}),
+                                                strings_payload({own_node(i, 1), "token"})};
+    if (Status sent = client->send_all(StoreOp::kWatch, watches); !sent) return sent;
+    clients.push_back(std::move(*client));
+  }
+  // A reply and a first event for each.
+  for (uint32_t i = from; i < to; ++i)
+    for (int messages = 0; messages < 4; ++messages)
+      if (const auto reply = clients[i].receive(); !reply) return reply.error();
+  return {};
+}
+
+Result<double> binding_a_port_us(const spawner::store::xen::EmptyDomain& domain) {
+  constexpr int kTries = 5;
+  std::vector<double> samples;
+  for (int i = 0; i < kTries; ++i) {
+    const auto ns = time_of_bind(domain, SteadyClock());
+    if (!ns) return ns.error();
+    samples.push_back(static_cast<double>(*ns) / static_cast<double>(kNsPerUs));
+  }
+  return median(samples);
+}
+
+std::string introduce_payload(const spawner::store::xen::EmptyDomain& domain) {
+  return strings_payload({fmt::format("{}", domain.domid().value()), fmt::format("{}", domain.frame()),
+                          fmt::format("{}", domain.port().value())});
 }
 
 }  // namespace
@@ -168,9 +239,8 @@ Samples transaction10_us(const StoreDaemon& daemon, const StoreLoad& load, uint3
   auto clients = connect_all(daemon, count);
   if (!clients) return clients.error();
   if (Status made = make_nodes(*clients, kWritesPerTransaction); !made) return made.error();
-  const StoreLoad fewer{.rounds = load.rounds,
-                        .operations = std::max(1u, load.operations / kWritesPerTransaction)};
-  return cpu_per_operation(daemon, fewer, count, [&] { return transactions_of_ten(*clients); });
+  const StoreLoad fewer{.rounds = load.rounds, .operations = load.operations / kWritesPerTransaction};
+  return cpu_of_turns(daemon, fewer, *clients, transaction_of_ten);
 }
 
 Samples watch_us(const StoreDaemon& daemon, const StoreLoad& load) {
@@ -196,76 +266,78 @@ Samples watch_us(const StoreDaemon& daemon, const StoreLoad& load) {
   return samples;
 }
 
-Samples write_among_clients_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t count) {
-  auto clients = connect_all(daemon, count);
-  if (!clients) return clients.error();
-  for (uint32_t i = 0; i < count; ++i) {
-    for (uint32_t node = 0; node < 2; ++node) {
-      const std::string payload = strings_payload({own_node(i, node), "token"});
-      if (Status sent = (*clients)[i].send(StoreOp::kWatch, payload); !sent) return sent.error();
-    }
-  }
-  // A reply and a first event for each.
-  for (StoreClient& client : *clients)
-    for (int messages = 0; messages < 4; ++messages)
-      if (const auto reply = client.receive(); !reply) return reply.error();
+Costs write_us_among_clients(const StoreDaemon& daemon, const StoreLoad& load,
+                             const std::vector<uint32_t>& sizes) {
   auto writer = StoreClient::connect(daemon.socket());
   if (!writer) return writer.error();
-  return cpu_per_operation(daemon, load, 1, [&] { return writer->write("/bench/writer", kValue); });
+  Clients clients;
+  return at_each_size(
+      sizes, [&](uint32_t from, uint32_t to) { return add_watching_clients(daemon, from, to, clients); },
+      [&](uint32_t) {
+        return cpu_of_one(daemon, load, [&] { return writer->write("/bench/writer", kValue); });
+      });
 }
 
-Samples write_among_watches_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t watches) {
+Costs write_us_among_watches(const StoreDaemon& daemon, const StoreLoad& load,
+                             const std::vector<uint32_t>& sizes) {
   auto clients = connect_all(daemon, 2);
   if (!clients) return clients.error();
   StoreClient& watcher = (*clients)[0];
   StoreClient& writer = (*clients)[1];
-  for (uint32_t i = 0; i < watches; ++i)
-    if (Status watched = watcher.watch(own_node(i), "token"); !watched) return watched.error();
-  return cpu_per_operation(daemon, load, 1, [&] { return writer.write("/bench/writer", kValue); });
+  return at_each_size(
+      sizes,
+      [&](uint32_t from, uint32_t to) {
+        return call_in_bulk(watcher, StoreOp::kWatch, from, to, [](uint32_t i) {
+          return strings_payload({own_node(i), "token"});
+        });
+      },
+      [&](uint32_t) {
+        return cpu_of_one(daemon, load, [&] { return writer.write("/bench/writer", kValue); });
+      });
 }
 
-Result<NodesResult> write_among_nodes(const StoreDaemon& daemon, const StoreLoad& load,
-                                      const std::vector<uint32_t>& sizes) {
+Costs write_us_among_nodes(const StoreDaemon& daemon, const StoreLoad& load,
+                           const std::vector<uint32_t>& sizes, double& bytes_per_node) {
   auto client = StoreClient::connect(daemon.socket());
   if (!client) return client.error();
-  NodesResult result;
-  uint32_t nodes = 0;
-  uint64_t first_bytes = 0;
-  for (const uint32_t size : sizes) {
-    if (Status added = add_guest_nodes(*client, nodes, size); !added) return added.error();
-    nodes = size;
-    if (result.costs.empty()) first_bytes = daemon.private_bytes();
-    if (result.costs.size() + 1 == sizes.size() && size > sizes.front())
-      result.bytes_per_node =
-          (static_cast<double>(daemon.private_bytes()) - static_cast<double>(first_bytes)) /
-          (size - sizes.front());
-    auto cost = scattered_writes(daemon, load, *client, size);
-    if (!cost) return cost.error();
-    result.costs.push_back(std::move(*cost));
-  }
-  return result;
+  double first_bytes = 0;
+  return at_each_size(
+      sizes,
+      [&](uint32_t from, uint32_t to) {
+        return call_in_bulk(*client, StoreOp::kWrite, from, to,
+                            [](uint32_t i) { return write_payload(guest_node(i), kValue); });
+      },
+      [&](uint32_t size) {
+        const auto bytes = static_cast<double>(daemon.private_bytes());
+        if (size == sizes.front())
+          first_bytes = bytes;
+        else
+          bytes_per_node = (bytes - first_bytes) / (size - sizes.front());
+        return scattered_writes(daemon, load, *client, size);
+      });
 }
 
-Samples introduce_us(const StoreDaemon& daemon,
-                     const std::vector<spawner::store::xen::EmptyDomain>& domains) {
-  constexpr size_t kAtOnce = 10;
+Costs introduce_us(const StoreDaemon& daemon, uint32_t rounds,
+                   const std::vector<spawner::store::xen::EmptyDomain>& domains,
+                   const std::vector<uint32_t>& sizes, std::vector<double>& port_us) {
   auto client = StoreClient::connect(daemon.socket());
   if (!client) return client.error();
-  std::vector<double> samples;
-  for (size_t first = 0; first + kAtOnce <= domains.size(); first += kAtOnce) {
-    const int64_t before = daemon.cpu_ns();
-    for (size_t i = first; i < first + kAtOnce; ++i) {
-      const auto& domain = domains[i];
-      const auto introduced = client->call(
-          StoreOp::kIntroduce,
-          strings_payload({fmt::format("{}", domain.domid().value()), fmt::format("{}", domain.frame()),
-                           fmt::format("{}", domain.port().value())}));
-      if (!introduced) return introduced.error().within(fmt::format("domain {}", domain.domid().value()));
-    }
-    samples.push_back(static_cast<double>(daemon.cpu_ns() - before) / kAtOnce /
-                      static_cast<double>(kNsPerUs));
-  }
-  return samples;
+  uint32_t next = 0;
+  const auto introduce_next = [&](uint32_t count) {
+    const uint32_t from = next;
+    next += count;
+    return call_in_bulk(*client, StoreOp::kIntroduce, from, next,
+                        [&](uint32_t i) { return introduce_payload(domains[i]); });
+  };
+  return at_each_size(
+      sizes, [&](uint32_t, uint32_t to) { return introduce_next(to - next); },
+      [&](uint32_t) -> Samples {
+        const auto port = binding_a_port_us(domains.back());
+        if (!port) return port.error();
+        port_us.push_back(*port);
+        return cpu_per_operation(daemon, rounds, kIntroducedARound,
+                                 [&] { return introduce_next(kIntroducedARound); });
+      });
 }
 
 }  // namespace synfluid::bench

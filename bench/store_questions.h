@@ -24,8 +24,8 @@ struct StoreLoad {
   uint32_t operations = 640;  ///< a round, shared by the clients
 };
 
-/// Microseconds of the daemon's CPU per READ, WRITE or transaction of ten WRITEs, by so many clients that all
-/// send before any of them looks for its reply.
+/// Microseconds of the daemon's CPU per READ, WRITE or transaction of ten WRITEs, by so many clients at once.
+/// Each client is a thread of its own that waits for its reply before it asks for more.
 Samples read_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t clients);
 Samples write_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t clients);
 Samples transaction10_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t clients);
@@ -33,20 +33,26 @@ Samples transaction10_us(const StoreDaemon& daemon, const StoreLoad& load, uint3
 /// Microseconds from a WRITE to the event at a client that waits, the daemon asleep before.
 Samples watch_us(const StoreDaemon& daemon, const StoreLoad& load);
 
-/// A WRITE's cost while so many other clients are connected, each with two watches.
-Samples write_among_clients_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t clients);
-/// A WRITE's cost while one other client has so many watches, none of them on what is written.
-Samples write_among_watches_us(const StoreDaemon& daemon, const StoreLoad& load, uint32_t watches);
+/// A cost at each of several sizes, which ascend and which one daemon is brought through.
+using Costs = Result<std::vector<std::vector<double>>>;
 
-struct NodesResult {
-  std::vector<std::vector<double>> costs;  ///< a WRITE's, at each size
-  double bytes_per_node = 0;               ///< from the first size to the last
-};
-/// In a tree that grows from each of the sizes to the next: guests of 17 nodes each.
-Result<NodesResult> write_among_nodes(const StoreDaemon& daemon, const StoreLoad& load,
-                                      const std::vector<uint32_t>& sizes);
+/// A WRITE's while so many other clients are connected, each with two watches.
+Costs write_us_among_clients(const StoreDaemon& daemon, const StoreLoad& load,
+                             const std::vector<uint32_t>& sizes);
+/// A WRITE's while one other client has so many watches, none of them on what is written.
+Costs write_us_among_watches(const StoreDaemon& daemon, const StoreLoad& load,
+                             const std::vector<uint32_t>& sizes);
+/// A WRITE's in a tree of so many nodes, guests of 17 each. `bytes_per_node`: the daemon's memory, from the
+/// first size to the last.
+Costs write_us_among_nodes(const StoreDaemon& daemon, const StoreLoad& load,
+                           const std::vector<uint32_t>& sizes, double& bytes_per_node);
 
-/// Microseconds of an INTRODUCE of each domain, ten at a time, in their order.
-Samples introduce_us(const StoreDaemon& daemon, const std::vector<spawner::store::xen::EmptyDomain>& domains);
+inline constexpr uint32_t kIntroducedARound = 10;
+/// An INTRODUCE's after so many others. There are `rounds` * kIntroducedARound + 1 domains more than the last
+/// size, and as many between two. `port_us`: what the kernel and Xen take to bind one port at each size,
+/// which each INTRODUCE has to wait for.
+Costs introduce_us(const StoreDaemon& daemon, uint32_t rounds,
+                   const std::vector<spawner::store::xen::EmptyDomain>& domains,
+                   const std::vector<uint32_t>& sizes, std::vector<double>& port_us);
 
 }  // namespace synfluid::bench

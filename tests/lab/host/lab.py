@@ -49,7 +49,7 @@ def arguments(argv):
         "(tests/lab/e2e), any program of dom0 (xl info), or one word with a shell command in it ('xl info; xl list'). Exit "
         "status: CMD's own; 124 after a time-out; 125 when the lab itself failed.")
     add = parser.add_argument
-    add("--memory", type=mebibytes, default=2048, metavar="SIZE", help="of the whole machine (2G)")
+    add("--memory", type=mebibytes, metavar="SIZE", help="of the whole machine (2G; 4G for the bench `store`)")
     add("--dom0-memory", type=mebibytes, metavar="SIZE", help="of dom0 (half of --memory, 3G at most)")
     add("--vcpus", type=int, default=1, metavar="N", help="processors of the machine and of dom0 (1)")
     add("--store", choices=["c", "oxenstored", "synfluid", "none"],
@@ -75,8 +75,12 @@ def arguments(argv):
         options.command = options.command[1:]
     if not options.command:
         parser.error("no command: try ./dev lab xl info")
+    # The bench `store` starts the stores itself, and has 10,000 domains to introduce.
+    is_store_bench = options.command[0].split()[:1] == ["store"]
     if options.store is None:
-        options.store = "none" if options.command[0].split()[:1] == ["store"] else "c"
+        options.store = "none" if is_store_bench else "c"
+    if options.memory is None:
+        options.memory = 4096 if is_store_bench else 2048
     return options
 
 
