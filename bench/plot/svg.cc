@@ -163,7 +163,9 @@ std::vector<double> ticks(double low, double high, Scale scale) {
   double step = magnitude * 10;
   for (const double nice : {5.0, 2.0, 1.0})
     if (magnitude * nice >= raw) step = magnitude * nice;
-  for (double i = std::ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9); ++i) found.push_back(i * step);
+  // Nought is never written as less than nothing.
+  for (double i = std::ceil(low / step - 1e-9) + 0.0; i * step <= high * (1 + 1e-9); ++i)
+    found.push_back(i * step);
   return found;
 }
 

@@ -2,6 +2,7 @@
 #include "bench/plot/charts.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ size_t count_of(const std::string& text, const std::string& word) {
 
 TEST(Ticks, AreRoundNumbersInsideTheAxis) {
   EXPECT_EQ(ticks(0, 10, Scale::kLinear), (std::vector<double>{0, 2, 4, 6, 8, 10}));
+  EXPECT_FALSE(std::signbit(ticks(0, 10, Scale::kLinear)[0])) << "nought is drawn as -0";
   EXPECT_EQ(ticks(0.5, 200, Scale::kLogarithmic), (std::vector<double>{1, 10, 100}));
   for (const double mark : ticks(3, 977, Scale::kLinear)) {
     EXPECT_GE(mark, 3);
