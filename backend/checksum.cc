@@ -18,18 +18,9 @@ constexpr size_t kTcpChecksumAt = 16;
 constexpr size_t kUdpChecksumAt = 6;
 
 struct Bytes {
-  std::span<std::byte> data;
+  std::span<const std::byte> data;
   uint8_t u8(size_t at) const { return static_cast<uint8_t>(data[at]); }
   uint16_t u16(size_t at) const { return static_cast<uint16_t>(u8(at) << 8 | u8(at + 1)); }
-};
-
-/// Where the transport packet is; `protocol` 0 when there is none.
-struct Transport {
-  uint8_t protocol = 0;
-  size_t begin = 0;
-  size_t end = 0;
-  size_t addresses = 0;  ///< source and destination, one behind the other
-  size_t address_bytes = 0;
 };
 
 size_t skip_tags(const Bytes& b, uint16_t& type) {
@@ -43,7 +34,7 @@ size_t skip_tags(const Bytes& b, uint16_t& type) {
   return at;
 }
 
-Transport find_in_ipv4(const Bytes& b, size_t at) {
+TransportPacket find_in_ipv4(const Bytes& b, size_t at) {
   if (at + 20 > b.data.size() || b.u8(at) >> 4 != 4) return {};
   const size_t header = size_t{b.u8(at) & 0x0fu} * 4;
   const size_t total = b.u16(at + 2);
@@ -58,7 +49,7 @@ bool is_skippable(uint8_t next) {
   return next == 0 || next == 60;
 }
 
-Transport find_in_ipv6(const Bytes& b, size_t at) {
+TransportPacket find_in_ipv6(const Bytes& b, size_t at) {
   if (at + 40 > b.data.size() || b.u8(at) >> 4 != 6) return {};
   const size_t end = at + 40 + b.u16(at + 4);
   if (end > b.data.size()) return {};
@@ -74,7 +65,7 @@ Transport find_in_ipv6(const Bytes& b, size_t at) {
   return {next, begin, end, at + 8, 32};
 }
 
-Transport find_transport(const Bytes& b) {
+TransportPacket find_packet(const Bytes& b) {
   if (b.data.size() < kEthernetBytes) return {};
   uint16_t type = 0;
   const size_t at = skip_tags(b, type);
@@ -85,6 +76,12 @@ Transport find_transport(const Bytes& b) {
 }
 
 }  // namespace
+
+TransportPacket find_transport(std::span<const std::byte> frame) noexcept {
+  const TransportPacket packet = find_packet({frame});
+  if (packet.protocol != kTcp && packet.protocol != kUdp) return {};
+  return packet;
+}
 
 uint64_t add_to_sum(std::span<const std::byte> bytes, uint64_t sum) noexcept {
   // Ones' complement addition may be done in wider words and folded afterwards (RFC 1071 2.C); 32-bit words
@@ -109,9 +106,8 @@ uint16_t fold_sum(uint64_t sum) noexcept {
 }
 
 bool fill_checksum(std::span<std::byte> frame) noexcept {
-  const Bytes b{frame};
-  const Transport t = find_transport(b);
-  if (t.protocol != kTcp && t.protocol != kUdp) return false;
+  const TransportPacket t = find_transport(frame);
+  if (t.protocol == 0) return false;
   const size_t field = t.begin + (t.protocol == kTcp ? kTcpChecksumAt : kUdpChecksumAt);
   const size_t minimum = t.protocol == kTcp ? 20 : 8;
   if (t.end - t.begin < minimum) return false;

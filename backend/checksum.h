@@ -12,6 +12,20 @@
 
 namespace synfluid::backend {
 
+/// The TCP or UDP packet of a frame. Behind a routing header there is none: its final destination is not in
+/// the IPv6 header.
+struct TransportPacket {
+  uint8_t protocol = 0;  ///< 0: there is none, or not all of it, or only a fragment
+  size_t begin = 0;
+  size_t end = 0;
+  size_t addresses = 0;  ///< source and destination, one behind the other
+  size_t address_bytes = 0;
+};
+
+/// Of TCP or UDP over IPv4 or IPv6, behind two tags at the most. The transport header itself is not looked
+/// at.
+TransportPacket find_transport(std::span<const std::byte> frame) noexcept;
+
 /// Computes the checksum and stores it. False: the frame is no whole TCP or UDP packet over IPv4 or IPv6, and
 /// was left as it is.
 bool fill_checksum(std::span<std::byte> frame) noexcept;

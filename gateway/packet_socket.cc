@@ -35,10 +35,16 @@ constexpr uint32_t kSlotOverhead = 160;
 constexpr size_t kRingBytes = size_t{8} << 20;
 constexpr uint32_t kBlockBytes = 64 * 1024;
 constexpr int kSendBufferBytes = 4 << 20;
+/// Frames that no slot holds wait in the socket's own queue: as much as in the ring.
+constexpr int kReceiveBufferBytes = static_cast<int>(kRingBytes);
 
 /// What the kernel puts in front of each frame (struct virtio_net_hdr; its header is no C++).
 struct OffloadHeader {
   static constexpr uint8_t kNeedsChecksum = 1;
+  static constexpr uint8_t kTcp4Segments = 1;
+  static constexpr uint8_t kTcp6Segments = 4;
+  static constexpr uint8_t kUdpSegments = 5;
+  static constexpr uint8_t kWithEcn = 0x80;
   uint8_t flags;
   uint8_t segmentation;
   uint16_t header_bytes;
@@ -106,10 +112,18 @@ Result<uint32_t> mtu_of(int fd, const std::string& interface) {
   return static_cast<uint32_t>(std::max(request.ifr_mtu, 0));
 }
 
+/// Without the privilege for more, the system's limit does.
+void set_buffer(int fd, int forced, int polite, int bytes) {
+  if (setsockopt(fd, SOL_SOCKET, forced, &bytes, sizeof(bytes)) != 0)
+    setsockopt(fd, SOL_SOCKET, polite, &bytes, sizeof(bytes));
+}
+
 Status set_up_receiver(const Setup& setup, unsigned index) {
   if (Status s = setup.option(PACKET_VERSION, int{TPACKET_V2}, "TPACKET_V2"); !s) return s;
   if (Status s = setup.option(PACKET_VNET_HDR, int{1}, "offload headers"); !s) return s;
   if (Status s = setup.option(PACKET_IGNORE_OUTGOING, int{1}, "ignoring the host's own frames"); !s) return s;
+  // What is longer than a slot is queued whole beside the ring.
+  if (Status s = setup.option(PACKET_COPY_THRESH, int{1}, "whole long frames"); !s) return s;
   packet_mreq promiscuous{};
   promiscuous.mr_ifindex = static_cast<int>(index);
   promiscuous.mr_type = PACKET_MR_PROMISC;
@@ -122,9 +136,7 @@ Result<UniqueFd> open_sender(const std::string& interface, unsigned index) {
   const Setup setup(fd->get(), interface);
   if (Status s = setup.option(PACKET_QDISC_BYPASS, int{1}, "sending past the queueing discipline"); !s)
     return s.error();
-  // Without the privilege for more, the system's limit does.
-  if (setsockopt(fd->get(), SOL_SOCKET, SO_SNDBUFFORCE, &kSendBufferBytes, sizeof(kSendBufferBytes)) != 0)
-    setsockopt(fd->get(), SOL_SOCKET, SO_SNDBUF, &kSendBufferBytes, sizeof(kSendBufferBytes));
+  set_buffer(fd->get(), SO_SNDBUFFORCE, SO_SNDBUF, kSendBufferBytes);
   if (Status s = setup.bind_to(index, 0); !s) return s.error();
   return fd;
 }
@@ -138,6 +150,72 @@ bool complete_checksum(std::span<std::byte> frame, const OffloadHeader& offload)
   if (sum == 0) sum = 0xffff;  // to UDP, zero is "none"; to TCP both are the same
   std::memcpy(frame.data() + field, &sum, sizeof(sum));
   return true;
+}
+
+/// A frame as the kernel gave it, and what it said of it.
+struct Received {
+  std::span<std::byte> bytes;
+  OffloadHeader offload{};
+};
+
+/// Takes a frame that was queued beside the ring. Empty if `room` cannot hold it.
+Received receive_whole(int fd, std::span<std::byte> room) noexcept {
+  Received frame;
+  std::array<iovec, 2> pieces{{{&frame.offload, sizeof(frame.offload)}, {room.data(), room.size()}}};
+  msghdr message{};
+  message.msg_iov = pieces.data();
+  message.msg_iovlen = pieces.size();
+  const ssize_t bytes = recvmsg(fd, &message, MSG_DONTWAIT);
+  if (bytes < static_cast<ssize_t>(sizeof(frame.offload)) || (message.msg_flags & MSG_TRUNC) != 0) return {};
+  frame.bytes = room.first(static_cast<size_t>(bytes) - sizeof(frame.offload));
+  return frame;
+}
+
+/// Puts back the tag that the kernel took off, in the bytes before the frame.
+void restore_tag(std::span<std::byte>& frame, const tpacket2_hdr& header) noexcept {
+  if ((header.tp_status & TP_STATUS_VLAN_VALID) == 0 || frame.size() < kMacs) return;
+  const bool told = (header.tp_status & TP_STATUS_VLAN_TPID_VALID) != 0;
+  const std::array<uint16_t, 2> tag{htons(told ? header.tp_vlan_tpid : kTpidDot1q),
+                                    htons(header.tp_vlan_tci)};
+  std::byte* const begin = frame.data() - kTagBytes;
+  std::memmove(begin, frame.data(), kMacs);
+  std::memcpy(begin + kMacs, tag.data(), kTagBytes);
+  frame = {begin, frame.size() + kTagBytes};
+}
+
+/// What a slot stands for, its tag in place: in the slot, or in `whole` what is longer than that or has to be
+/// cut. Empty: it is lost.
+Received read_slot(std::byte* slot, int fd, std::span<std::byte> whole) noexcept {
+  const auto& header = *reinterpret_cast<const tpacket2_hdr*>(slot);
+  const auto room = whole.subspan(kTagBytes);
+  Received frame;
+  if (header.tp_snaplen == header.tp_len) {
+    frame.bytes = {slot + header.tp_mac, header.tp_snaplen};
+    std::memcpy(&frame.offload, frame.bytes.data() - sizeof(frame.offload), sizeof(frame.offload));
+    if (frame.offload.segmentation != 0) {
+      // The slot goes back before all of it is out.
+      std::memcpy(room.data(), frame.bytes.data(), frame.bytes.size());
+      frame.bytes = room.first(frame.bytes.size());
+    }
+  } else if ((header.tp_status & TP_STATUS_COPY) != 0) {
+    frame = receive_whole(fd, room);
+  }
+  if (frame.offload.segmentation == 0 && (frame.offload.flags & OffloadHeader::kNeedsChecksum) != 0)
+    complete_checksum(frame.bytes, frame.offload);
+  restore_tag(frame.bytes, header);
+  return frame;
+}
+
+bool start_cutting(Segmenter& segments, const Received& frame) noexcept {
+  switch (frame.offload.segmentation & ~OffloadHeader::kWithEcn) {
+    case OffloadHeader::kTcp4Segments:
+    case OffloadHeader::kTcp6Segments:
+      return segments.start(frame.bytes, Segmenter::Protocol::kTcp, frame.offload.segment_bytes);
+    case OffloadHeader::kUdpSegments:
+      return segments.start(frame.bytes, Segmenter::Protocol::kUdp, frame.offload.segment_bytes);
+    default:
+      return false;
+  }
 }
 
 }  // namespace
@@ -170,6 +248,7 @@ Result<std::unique_ptr<PacketSocket>> PacketSocket::open(const std::string& inte
   if (!mtu) return mtu.error();
   const Setup setup(receiver->get(), interface);
   if (Status s = set_up_receiver(setup, index); !s) return s.error();
+  set_buffer(receiver->get(), SO_RCVBUFFORCE, SO_RCVBUF, kReceiveBufferBytes);
   auto sender = open_sender(interface, index);
   if (!sender) return sender.error();
   const auto ring = map_ring(receiver->get(), *mtu);
@@ -187,7 +266,12 @@ PacketSocket::~PacketSocket() {
 
 size_t PacketSocket::rx_burst(std::span<rte_mbuf*> out) noexcept {
   size_t got = 0;
-  for (uint32_t looked = 0; got < out.size() && looked < out.size(); ++looked) {
+  for (uint32_t looked = 0; got < out.size() && looked < out.size();) {
+    if (!segments_.done()) {
+      if (!cut(out[got])) break;
+      ++got;
+      continue;
+    }
     std::byte* const slot = ring_.slot(next_);
     std::atomic_ref<uint32_t> status(reinterpret_cast<tpacket2_hdr*>(slot)->tp_status);
     if ((status.load(std::memory_order_acquire) & TP_STATUS_USER) == 0) break;
@@ -196,40 +280,43 @@ size_t PacketSocket::rx_burst(std::span<rte_mbuf*> out) noexcept {
     if (frame != nullptr) out[got++] = frame;
     status.store(TP_STATUS_KERNEL, std::memory_order_release);
     next_ = next_ + 1 == ring_.slots ? 0 : next_ + 1;
+    ++looked;
   }
   return got;
 }
 
-/// Copies the slot's frame into `frame`, or leaves that null for one that is too long. False: the pool is
-/// empty, and the slot stays as it is.
-bool PacketSocket::take(std::byte* slot, rte_mbuf*& frame) noexcept {
-  const auto& header = *reinterpret_cast<const tpacket2_hdr*>(slot);
-  const std::span<std::byte> bytes(slot + header.tp_mac, header.tp_snaplen);
+/// The next segment of the frame that is being cut. False: the pool is empty.
+bool PacketSocket::cut(rte_mbuf*& frame) noexcept {
   rte_mbuf* const mbuf = rte_pktmbuf_alloc(&pool_);
   if (mbuf == nullptr) return false;
-  const bool tagged = (header.tp_status & TP_STATUS_VLAN_VALID) != 0 && bytes.size() >= kMacs;
-  const size_t length = bytes.size() + (tagged ? kTagBytes : 0);
-  if (header.tp_snaplen < header.tp_len || length > rte_pktmbuf_tailroom(mbuf)) {
+  const size_t bytes = segments_.next_bytes();
+  segments_.write_next(
+      {reinterpret_cast<std::byte*>(rte_pktmbuf_append(mbuf, static_cast<uint16_t>(bytes))), bytes});
+  frame = mbuf;
+  return true;
+}
+
+/// Copies the slot's frame into `frame`, or leaves that null for one that has to be cut or is too long.
+/// False: the pool is empty, and the slot stays as it is.
+bool PacketSocket::take(std::byte* slot, rte_mbuf*& frame) noexcept {
+  rte_mbuf* const mbuf = rte_pktmbuf_alloc(&pool_);
+  if (mbuf == nullptr) return false;
+  const Received received = read_slot(slot, receiver_.get(), *whole_);
+  const size_t bytes = received.bytes.size();
+  const size_t room = rte_pktmbuf_tailroom(mbuf);
+  if (received.offload.segmentation != 0) {
+    if (!start_cutting(segments_, received) || segments_.next_bytes() > room) {
+      segments_.drop();
+      too_long_.add();
+    }
+  } else if (bytes == 0 || bytes > room) {
     too_long_.add();
-    rte_pktmbuf_free(mbuf);
+  } else {
+    std::memcpy(rte_pktmbuf_append(mbuf, static_cast<uint16_t>(bytes)), received.bytes.data(), bytes);
+    frame = mbuf;
     return true;
   }
-  OffloadHeader offload;
-  std::memcpy(&offload, bytes.data() - sizeof(offload), sizeof(offload));
-  if ((offload.flags & OffloadHeader::kNeedsChecksum) != 0) complete_checksum(bytes, offload);
-  char* at = rte_pktmbuf_append(mbuf, static_cast<uint16_t>(length));
-  size_t copied = 0;
-  if (tagged) {
-    const bool told = (header.tp_status & TP_STATUS_VLAN_TPID_VALID) != 0;
-    const std::array<uint16_t, 2> tag{htons(told ? header.tp_vlan_tpid : kTpidDot1q),
-                                      htons(header.tp_vlan_tci)};
-    std::memcpy(at, bytes.data(), kMacs);
-    std::memcpy(at + kMacs, tag.data(), kTagBytes);
-    at += kMacs + kTagBytes;
-    copied = kMacs;
-  }
-  std::memcpy(at, bytes.data() + copied, bytes.size() - copied);
-  frame = mbuf;
+  rte_pktmbuf_free(mbuf);
   return true;
 }
 

@@ -11,20 +11,11 @@ namespace synfluid::gateway {
 namespace {
 
 constexpr uint8_t kTcp = 6;
-constexpr uint8_t kUdp = 17;
 
 struct Reader {
   std::span<const std::byte> frame;
   uint8_t u8(size_t at) const { return static_cast<uint8_t>(frame[at]); }
   uint16_t u16(size_t at) const { return static_cast<uint16_t>(u8(at) << 8 | u8(at + 1)); }
-};
-
-struct Transport {
-  uint8_t protocol = 0;
-  size_t at = 0;
-  size_t length = 0;
-  size_t addresses = 0;
-  size_t address_bytes = 0;
 };
 
 std::optional<size_t> find_ipv4(const Reader& r) {
@@ -36,38 +27,15 @@ std::optional<size_t> find_ipv4(const Reader& r) {
   return {};
 }
 
-/// What the kernel sends with a partial checksum has no IP options and no extension headers worth looking
-/// for.
-Transport find_transport(const Reader& r) {
-  size_t at = 14;
-  if (r.frame.size() < at + 20) return {};
-  uint16_t type = r.u16(12);
-  if (type == 0x8100 && r.frame.size() >= at + 24) {
-    type = r.u16(16);
-    at += 4;
-  }
-  if (type == 0x0800) {
-    const size_t header = size_t{r.u8(at) & 0x0fu} * 4;
-    const size_t total = r.u16(at + 2);
-    if (header < 20 || total < header || at + total > r.frame.size() || (r.u16(at + 6) & 0x3fff) != 0)
-      return {};
-    return {r.u8(at + 9), at + header, total - header, at + 12, 8};
-  }
-  if (type != 0x86dd || r.frame.size() < at + 40) return {};
-  const size_t length = r.u16(at + 4);
-  if (at + 40 + length > r.frame.size()) return {};
-  return {r.u8(at + 6), at + 40, length, at + 8, 32};
-}
-
 }  // namespace
 
 bool complete_partial_checksum(std::span<std::byte> frame) noexcept {
   const Reader r{frame};
-  const Transport t = find_transport(r);
-  if (t.protocol != kTcp && t.protocol != kUdp) return false;
-  const size_t field = t.at + (t.protocol == kTcp ? 16 : 6);
-  if (t.length < (t.protocol == kTcp ? 20u : 8u)) return false;
-  uint32_t sum = t.protocol + static_cast<uint32_t>(t.length);
+  const backend::TransportPacket t = backend::find_transport(frame);
+  const size_t length = t.end - t.begin;
+  if (t.protocol == 0 || length < (t.protocol == kTcp ? 20u : 8u)) return false;
+  const size_t field = t.begin + (t.protocol == kTcp ? 16 : 6);
+  uint32_t sum = t.protocol + static_cast<uint32_t>(length);
   for (size_t i = 0; i < t.address_bytes; i += 2) sum += r.u16(t.addresses + i);
   while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
   return r.u16(field) == sum && backend::fill_checksum(frame);

@@ -15,7 +15,7 @@ namespace synfluid::gateway {
 /// What a port lost before a worker saw it, or after it gave it away. Since the port was opened.
 struct PortLosses {
   uint64_t kernel_drops = 0;  ///< came while the receive ring was full
-  uint64_t too_long = 0;      ///< longer than the port's frames: segmentation offload is on, somewhere
+  uint64_t too_long = 0;      ///< longer than the port's frames, and nothing that can be cut into such
   uint64_t not_sent = 0;      ///< refused for what they are: longer than the interface's MTU
 };
 

@@ -45,7 +45,18 @@ within() {
 
 plain_link() { # NETNS DEVICE: frames on it are what a wire would carry
   ip -n "$1" link set "$2" up
-  ip netns exec "$1" ethtool -K "$2" tx off tso off gso off gro off >/dev/null 2>&1 || true
+  offloads off "$1" "$2"
+}
+
+offloads() { # on|off NETNS DEVICE
+  ip netns exec "$2" ethtool -K "$3" tx "$1" tso "$1" gso "$1" gro "$1" >/dev/null 2>&1 || true
+}
+
+offloads_everywhere() { # on|off
+  offloads "$1" "$CLIENT" wire
+  offloads "$1" "$GATEWAY" access
+  offloads "$1" "$GATEWAY" core
+  offloads "$1" "$SERVER" wire
 }
 
 make_wire() {
