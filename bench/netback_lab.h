@@ -15,7 +15,8 @@
 // receive() has copied it.
 //
 // Figures: PATH_{rx,tx}_{64,1500}, instructions a packet, and linux_over_synfluid_{rx,tx}_{64,1500}, to which
-// our own guest belongs; linux_over_linux_guest_… has the Debian kernel on both sides.
+// our own guest belongs; linux_over_linux_guest_… has the Debian kernel on both sides. Where there is no
+// Linux guest its figures are left out. Bulk receive in our own two modes is in bulk_receive.h.
 #pragma once
 
 #include "base/result.h"

@@ -1,9 +1,8 @@
-#include <algorithm>
 #include <array>
 #include <optional>
 
 #include "backend/xen/channel.h"
-#include "backend/xen/libxen.h"
+#include "backend/xen/grant_copier.h"
 #include "backend/xen/persistent_pages.h"
 #include "backend/xen/xen_link.h"
 #include "base/abi/netif.h"
@@ -11,9 +10,6 @@
 namespace synfluid::backend::xen {
 
 namespace {
-
-/// Grant copies handed to the kernel at a time.
-constexpr size_t kCopyBatch = 64;
 
 struct Channels {
   Channel tx;
@@ -23,8 +19,11 @@ struct Channels {
 class ForeignLink final : public GuestLink {
  public:
   ForeignLink(GrantMap rings, Channels channels, const ForeignLinkConfig& config)
-      : config_(config), rings_(std::move(rings)), channels_(std::move(channels)), shard_(rings_.shard()) {
-    if (config.persistent) pages_.emplace(shard_, config.domid);
+      : config_(config),
+        rings_(std::move(rings)),
+        channels_(std::move(channels)),
+        copier_(rings_.shard(), config.domid) {
+    if (config.persistent) pages_.emplace(rings_.shard(), config.domid);
   }
 
   FrontEnd front_end() const noexcept override { return {.receives_chains = config_.receives_chains}; }
@@ -39,13 +38,7 @@ class ForeignLink final : public GuestLink {
   std::byte* map(GrantRef gref) noexcept override { return pages_ ? pages_->find(gref.value()) : nullptr; }
   bool is_persistent() const noexcept override { return config_.persistent; }
 
-  void copy(std::span<GrantCopy> batch) noexcept override {
-    while (!batch.empty()) {
-      const auto part = batch.first(std::min(batch.size(), kCopyBatch));
-      copy_part(part);
-      batch = batch.subspan(part.size());
-    }
-  }
+  void copy(std::span<GrantCopy> batch) noexcept override { copier_.copy(batch); }
 
   void notify() noexcept override {
     if (channels_.rx) channels_.rx->notify();
@@ -53,35 +46,10 @@ class ForeignLink final : public GuestLink {
   }
 
  private:
-  xengnttab_grant_copy_segment_t segment_of(const GrantCopy& piece) const noexcept {
-    xengnttab_grant_copy_segment_t segment{};
-    const bool from_guest = piece.direction == GrantCopy::Direction::kFromGuest;
-    auto& guest = from_guest ? segment.source : segment.dest;
-    auto& host = from_guest ? segment.dest : segment.source;
-    guest.foreign.ref = piece.gref.value();
-    guest.foreign.offset = piece.offset;
-    guest.foreign.domid = config_.domid.value();
-    host.virt = piece.host;
-    segment.len = piece.length;
-    segment.flags = from_guest ? GNTCOPY_source_gref : GNTCOPY_dest_gref;
-    return segment;
-  }
-
-  void copy_part(std::span<GrantCopy> part) noexcept {
-    std::array<xengnttab_grant_copy_segment_t, kCopyBatch> segments;
-    std::transform(part.begin(), part.end(), segments.begin(),
-                   [this](const auto& piece) { return segment_of(piece); });
-    const bool made =
-        xengnttab_grant_copy(shard_->handle(), static_cast<uint32_t>(part.size()), segments.data()) == 0;
-    for (size_t i = 0; i < part.size(); ++i) {
-      part[i].status = made && segments[i].status == GNTST_okay ? abi::kRspOkay : abi::kRspError;
-    }
-  }
-
   ForeignLinkConfig config_;
   GrantMap rings_;
   Channels channels_;
-  std::shared_ptr<GrantShard> shard_;
+  GrantCopier copier_;
   std::optional<PersistentPages> pages_;
 };
 

@@ -26,8 +26,9 @@ PROGRAMS = [
     "setpriv", "taskset", "mount", "umount", "getent", "tar", "grep", "sed", "mawk", "head", "tail", "mktemp", "seq",
     "realpath", "cmp", "setsid", "tr", "wc", "cat", "find", "xargs", "diff",
 ]
-# The repository's folders that dom0 has too, in the same place under /synfluid.
+# The repository's folders and scripts that dom0 has too, in the same place under /synfluid.
 TREES = ["tests/lab", "tests/e2e", "tests/traces", "policies/examples"]
+SCRIPTS = ["bench/iperf_paths"]
 # Libraries that a program opens by name at run time, where ldd does not see them.
 OPENED_LATER = ["libgcc_s.so.1", "libnss_files.so.2"]
 DPDK_DRIVERS = [
@@ -135,14 +136,22 @@ def write_linux_guest(out, root, source):
     out.file("init", f"{source}/init", 0o755)
 
 
+def _rows(source):
+    with open(f"{source}/tests/lab/manifest", encoding="utf-8") as lines:
+        return [line.split() for line in lines if line.strip() and not line.startswith("#")]
+
+
 def _manifest(source, build):
     """The build's files that go into dom0, as (kind, path); those that are not built are left out."""
-    with open(f"{source}/tests/lab/manifest", encoding="utf-8") as lines:
-        rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
-    for kind, pattern in rows:
+    for kind, pattern in (row for row in _rows(source) if row[0] != "with"):
         for path in sorted(glob.glob(f"{build}/{pattern}")):
             if os.path.isfile(path) and os.access(path, os.X_OK) and not path.endswith(".so"):
                 yield kind, path
+
+
+def features_of(source, name):
+    """What the command `name` wants of --with."""
+    return [row[1] for row in _rows(source) if row[0] == "with" and row[2] == name]
 
 
 def is_bench(source, build, name):
@@ -165,3 +174,5 @@ def write_overlay(out, root, source, build, additions):
             dom0.add(path, name)
     for tree in TREES:
         dom0.add_tree(f"{source}/{tree}", f"synfluid/{tree}", skip=("host",))
+    for script in SCRIPTS:
+        dom0.add(f"{source}/{script}", f"synfluid/{script}")

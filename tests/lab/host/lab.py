@@ -60,7 +60,7 @@ def arguments(argv):
     add("--add", action="append", default=[], metavar="HOSTPATH[:GUESTPATH]",
         help="put one more file or folder into dom0, with its libraries (GUESTPATH: /synfluid/bin/NAME)")
     add("--with", action="append", default=[], dest="features", choices=["linux-guest"], metavar="FEATURE",
-        help="linux-guest: a Linux kernel and initramfs for a PV guest, in /lab/guest-linux")
+        help="linux-guest: a Linux kernel and initramfs for a PV guest, in /lab/guest-linux (the bench `netback` has it)")
     add("--build", default=f"{ROOT}/build", metavar="DIR", help="the build directory whose programs go into dom0 (build)")
     add("--timeout", type=float, default=1500, metavar="S", help="seconds after which the machine is killed (1500)")
     add("--keep-log", metavar="FILE", help="where the log of Xen and the kernels goes (build/lab/log/)")
@@ -75,8 +75,10 @@ def arguments(argv):
         options.command = options.command[1:]
     if not options.command:
         parser.error("no command: try ./dev lab xl info")
+    program = options.command[0].split()[:1]
+    options.features += [feature for name in program for feature in contents.features_of(ROOT, name)]
     # The bench `store` starts the stores itself, and has 10,000 domains to introduce.
-    is_store_bench = options.command[0].split()[:1] == ["store"]
+    is_store_bench = program == ["store"]
     if options.store is None:
         options.store = "none" if is_store_bench else "c"
     if options.memory is None:
