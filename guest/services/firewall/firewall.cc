@@ -211,7 +211,7 @@ HostSniffer* Firewall::sniffer_of(FirewallFlow& flow) {
 SniffVerdict Firewall::sniff(FirewallFlow& flow, std::span<const std::byte> bytes, size_t& used) {
   HostSniffer& sniffer = sniffers_[flow.sniffer];
   for (used = 0; used < bytes.size();) {
-    if (flow.head.bytes + used == kMaxSniffedBytes) return SniffVerdict::kSuspicious;
+    if (flow.head.bytes + used == kMaxSniffedBytes) return sniffer.at_limit();
     const SniffVerdict verdict = sniffer.feed(net::load_u8(&bytes[used++]), rules_);
     if (verdict != SniffVerdict::kMore) return verdict;
   }

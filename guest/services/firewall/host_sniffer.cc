@@ -52,7 +52,7 @@ SniffVerdict HostSniffer::start(uint8_t byte) {
     count_ = 1;  // this was the first byte of a record's header
     return SniffVerdict::kMore;
   }
-  if (c == '\r' || c == '\n') return SniffVerdict::kMore;
+  if (is_blank(c) || c == '\n') return SniffVerdict::kMore;
   state_ = State::kMethod;
   return in_method(c);
 }
@@ -71,6 +71,8 @@ SniffVerdict HostSniffer::in_method(char c) {
     return SniffVerdict::kMore;
   }
   if ((c != ' ' && c != '\t') || count_ == 0) return SniffVerdict::kPass;
+  // HTTP/2 without an upgrade: its hosts are in compressed headers.
+  if (name() == "pri") return SniffVerdict::kSuspicious;
   is_connect_ = has_authority_ = name() == "connect";
   name_length_ = 0;
   count_ = 0;
@@ -139,7 +141,11 @@ SniffVerdict HostSniffer::at_line_start(char c, const HostRules& rules) {
     state_ = State::kValue;
     return SniffVerdict::kMore;
   }
-  if (is_host_header_) return judge_host(rules);
+  if (is_host_header_) {
+    if (const SniffVerdict verdict = judge_host(rules); verdict != SniffVerdict::kPass) return verdict;
+    has_good_host_ = true;
+    is_host_header_ = false;
+  }
   name_length_ = 0;
   state_ = State::kName;
   return in_name(c);

@@ -2,8 +2,9 @@
 // HTTP/1.x request, or the server name of a TLS ClientHello (RFC 9112, RFC 8446, RFC 6066).
 //
 // Fed byte by byte, in order, so that segment and record boundaries do not matter. As lenient as servers are:
-// empty lines before the request, bare LF, blanks before the colon, folded lines. Decides at the first Host
-// header (a second one is an error to servers), on the target's host and the header's together.
+// empty lines and blanks before the request, bare LF, blanks before the colon, folded lines. Decides at the
+// end of the head, on the target's host and every Host header: which of several a server takes is its own
+// affair.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +24,8 @@ enum class SniffVerdict : uint8_t {
 class HostSniffer {
  public:
   SniffVerdict feed(uint8_t byte, const HostRules& rules);
+  /// The verdict when no more is looked at.
+  SniffVerdict at_limit() const { return has_good_host_ ? SniffVerdict::kPass : SniffVerdict::kSuspicious; }
 
  private:
   enum class State : uint8_t {
@@ -73,6 +76,7 @@ class HostSniffer {
   bool has_authority_ = false;  ///< the target has, or is, a host
   bool collecting_ = false;     ///< the target may still turn out to have a host
   bool is_host_header_ = false;
+  bool has_good_host_ = false;    ///< HTTP: a Host header that is not blocked
   bool is_inside_hello_ = false;  ///< TLS: a ClientHello has begun
   uint8_t matched_ = 0;           ///< of "HTTP/", in the request line
   uint16_t count_ = 0;            ///< characters of the method, of the target, or of a record's header
