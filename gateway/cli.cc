@@ -74,6 +74,7 @@ Status read_speed(const std::string& text, std::optional<double>& speed) {
 }
 
 int do_replay(Options& o, const Wiring& wiring) {
+  const Interrupt interrupt;
   o.replay.policy = load_policy(o.policy);
   if (o.replay.policy == nullptr) return kFailed;
   o.replay.policy_file = o.policy;
@@ -90,7 +91,11 @@ int do_replay(Options& o, const Wiring& wiring) {
     if (!made) return fail(made.error());
     hypervisor = std::move(*made);
   }
-  return finish(replay(o.replay, hypervisor.get()));
+  const Status played = replay(o.replay, hypervisor.get(), interrupt);
+  if (!played) return fail(played.error());
+  if (!interrupt.came()) return 0;
+  fmt::print(stderr, "synfluid: interrupted\n");
+  return Interrupt::exit_status(interrupt.signal());
 }
 
 int do_run(Options& o, const Wiring& wiring) {
@@ -155,7 +160,7 @@ CLI::App* add_run(CLI::App& app, Options& o) {
 
 CLI::App* add_replay(CLI::App& app, Options& o) {
   CLI::App* c = app.add_subcommand("replay", "Play a capture (pcap, pcapng) through the gateway");
-  c->add_option("trace", o.replay.trace, "The capture")->required()->type_name("FILE");
+  c->add_option("trace", o.replay.trace, "The capture; - is stdin")->required()->type_name("FILE");
   add_policy(*c, o);
   add_hypervisor(*c, o);
   c->add_option("--speed", o.speed, "Times the trace's own speed, or max")->type_name("N|max");

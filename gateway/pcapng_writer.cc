@@ -76,10 +76,9 @@ void PcapngWriter::write(Side side, int64_t time_ns, std::span<const std::byte> 
 }
 
 Status PcapngWriter::close() {
-  if (std::fflush(file_.get()) != 0) failed_ = true;
-  const int why = errno;
+  if (std::fflush(file_.get()) != 0 && error_ == 0) error_ = errno;
   file_.reset();
-  if (failed_) return Error::from_errno(why, fmt::format("cannot write {}", path_));
+  if (failed()) return Error::from_errno(error_, fmt::format("cannot write {}", path_));
   return {};
 }
 
@@ -114,7 +113,8 @@ void PcapngWriter::end_block() {
   const auto total = static_cast<uint32_t>(block_.size() + sizeof(uint32_t));
   put32(total);
   std::memcpy(block_.data() + sizeof(uint32_t), &total, sizeof(total));
-  if (std::fwrite(block_.data(), 1, block_.size(), file_.get()) != block_.size()) failed_ = true;
+  if (std::fwrite(block_.data(), 1, block_.size(), file_.get()) != block_.size() && error_ == 0)
+    error_ = errno;
 }
 
 }  // namespace synfluid::gateway

@@ -25,6 +25,9 @@ class PcapngWriter {
   /// A frame that left the gateway by `side`.
   void write(Side side, int64_t time_ns, std::span<const std::byte> frame);
 
+  /// Writing has failed; close() says why.
+  bool failed() const { return error_ != 0; }
+
   Status close();
 
  private:
@@ -45,7 +48,7 @@ class PcapngWriter {
   const std::string path_;
   File file_;
   std::vector<std::byte> block_;
-  bool failed_ = false;
+  int error_ = 0;  ///< of the first write that failed
 };
 
 }  // namespace synfluid::gateway

@@ -6,13 +6,13 @@
 #include <unordered_map>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "gateway/client_player.h"
 #include "gateway/partial_checksum.h"
 #include "gateway/pcap_source.h"
 #include "gateway/pcapng_writer.h"
 #include "gateway/progress.h"
+#include "gateway/replay_report.h"
 #include "gateway/replay_rig.h"
 
 namespace synfluid::gateway {
@@ -35,6 +35,8 @@ constexpr int64_t kStepsOfPast = 256;
 /// A worker gives the last frames of a reset flow a moment of waiting time, and a VM takes one to be
 /// destroyed.
 constexpr int64_t kMomentNs = kNsPerSecond;
+/// Traffic time stands still from here on, so that the time-outs added to it do not overflow.
+constexpr int64_t kEndOfTimeNs = INT64_MAX / 2;
 
 /// After so long without traffic nothing is left of it: flows idle, then their VMs, and all rates recover.
 int64_t loop_gap_ns(const policies::Policy& policy) {
@@ -48,8 +50,14 @@ int64_t loop_gap_ns(const policies::Policy& policy) {
 
 class Replayer {
  public:
-  Replayer(const ReplayConfig& config, ReplayRig& rig, uint64_t packets, std::unique_ptr<PcapngWriter> out)
-      : config_(config), rig_(rig), out_(std::move(out)), progress_("replay", packets * config.loops) {
+  Replayer(const ReplayConfig& config, const TraceFile& trace, const Interrupt& interrupt, ReplayRig& rig,
+           uint64_t packets, std::unique_ptr<PcapngWriter> out)
+      : config_(config),
+        trace_(trace),
+        interrupt_(interrupt),
+        rig_(rig),
+        out_(std::move(out)),
+        progress_("replay", packets * config.loops) {
     rig_.io->set_sink([this](Side side, std::span<const std::byte> frame) { frame_left(side, frame); });
     rig_.records.set_end_listener([this](const FlowKey& key) {
       if (ClientPlayer* player = player_of(key)) player->end();
@@ -58,7 +66,7 @@ class Replayer {
 
   Status run() {
     started_ns_ = rig_.wall.now_ns();
-    for (uint32_t loop = 0; loop < config_.loops; ++loop)
+    for (uint32_t loop = 0; loop < config_.loops && !ended(); ++loop)
       if (Status played = play_once(); !played) return played;
     settle(nullptr);
     wait_for([this] { return false; }, kInlineWaitNs);  // the last frames of inline VMs
@@ -88,8 +96,11 @@ class Replayer {
   }
 
  private:
+  /// Nothing more is to be played, or could be told.
+  bool ended() const { return interrupt_.came() || (out_ && out_->failed()); }
+
   Status play_once() {
-    auto source = PcapSource::open(config_.trace);
+    auto source = PcapSource::open(trace_);
     if (!source) return source.error();
     tracker_.forget();
     progress_of_.clear();
@@ -104,24 +115,26 @@ class Replayer {
     std::optional<int64_t> first_ns;
     const int64_t base_ns = last_ns_;
     const int64_t wall_start_ns = rig_.wall.now_ns();
-    for (;;) {
+    while (!ended()) {
       auto frame = (*source)->next();
       if (!frame) return frame.error();
       if (!*frame) return {};
       if (!first_ns) first_ns = (*frame)->time_ns;
       file_time_ns_ = (*frame)->time_ns;
-      const int64_t offset_ns = std::max<int64_t>(0, file_time_ns_ - *first_ns);
-      if (config_.speed)
-        keep_pace(wall_start_ns + std::llround(static_cast<double>(offset_ns) / *config_.speed));
+      const int64_t offset_ns = std::clamp<int64_t>(file_time_ns_ - *first_ns, 0, kEndOfTimeNs);
+      if (config_.speed) keep_pace(wall_start_ns, static_cast<double>(offset_ns) / *config_.speed);
+      if (ended()) break;
       pass_time(base_ns + offset_ns);
       play(**frame);
       ++trace_packets_;
       progress_.at(trace_packets_, rig_.wall.now_ns());
     }
+    return {};
   }
 
   /// Moves traffic time on, and lets everything that ends by it end before the next packet.
   void pass_time(int64_t to_ns) {
+    to_ns = std::min(to_ns, kEndOfTimeNs);
     const int64_t from_ns = last_ns_;
     // By then the last frames of reset flows are long through, however fast the trace is played.
     if (to_ns - from_ns >= kStepNs) wait_for([this] { return !rig_.worker->waits(); }, kMomentNs);
@@ -146,8 +159,9 @@ class Replayer {
     } while (visits() != before);
   }
 
-  void keep_pace(int64_t until_ns) {
-    while (rig_.wall.now_ns() < until_ns)
+  void keep_pace(int64_t start_ns, double offset_ns) {
+    const int64_t until_ns = start_ns + std::llround(std::min(offset_ns, static_cast<double>(kEndOfTimeNs)));
+    while (rig_.wall.now_ns() < until_ns && !ended())
       if (turn() == 0) rig_.worker->sleep(std::min(kSleepNs, until_ns - rig_.wall.now_ns()));
   }
 
@@ -335,6 +349,8 @@ class Replayer {
   };
 
   const ReplayConfig& config_;
+  const TraceFile& trace_;
+  const Interrupt& interrupt_;
   ReplayRig& rig_;
   std::unique_ptr<PcapngWriter> out_;
   Progress progress_;
@@ -355,28 +371,15 @@ class Replayer {
   uint64_t crafted_ = 0;
 };
 
-Status report(const ReplayConfig& config, const ReplayTotals& totals, const ReplayRig& rig) {
-  const nlohmann::json summary = to_json(totals, rig.records, rig.worker->counters());
-  if (!config.json.empty())
-    if (Status s = write_text(config.json, summary.dump(2) + "\n"); !s) return s;
-  if (!config.csv.empty())
-    if (Status s = write_text(config.csv, to_csv(rig.records, *config.policy)); !s) return s;
-  const bool stdout_is_taken = config.json == "-" || config.csv == "-";
-  if (!stdout_is_taken)
-    if (Status s = write_text("-", to_table(summary, rig.records, *config.policy)); !s) return s;
-  if (const int64_t off = rig.worker->counters().balance(); off != 0)
-    return Error(ErrorCode::kSystem,
-                 fmt::format("the packet counters do not balance: {} packets are unaccounted for", off));
-  if (totals.malformed.count > 0 && config.malformed == OnMalformed::kError)
-    return to_error(totals.malformed, totals.trace_file);
-  return {};
-}
-
 }  // namespace
 
-Status replay(const ReplayConfig& config, spawner::Hypervisor* hypervisor) {
-  auto packets = count_packets(config.trace);
+Status replay(const ReplayConfig& config, spawner::Hypervisor* hypervisor, const Interrupt& interrupt) {
+  if (Status good = check_outputs(config); !good) return good;
+  auto trace = TraceFile::open(config.trace);
+  if (!trace) return trace.error();
+  auto packets = count_packets(*trace, interrupt);
   if (!packets) return packets.error();
+  if (interrupt.came()) return {};
   std::unique_ptr<PcapngWriter> out;
   if (!config.out.empty()) {
     auto created = PcapngWriter::create(config.out);
@@ -385,11 +388,12 @@ Status replay(const ReplayConfig& config, spawner::Hypervisor* hypervisor) {
   }
   auto rig = make_replay_rig(config, hypervisor);
   if (!rig) return rig.error();
-  Replayer replayer(config, **rig, *packets, std::move(out));
+  Replayer replayer(config, *trace, interrupt, **rig, *packets, std::move(out));
   if (Status played = replayer.run(); !played) return played;
   ReplayTotals totals = replayer.totals();
   totals.hypervisor = hypervisor != nullptr ? std::string(hypervisor->name()) : "none";
-  return report(config, totals, **rig);
+  totals.interrupted = interrupt.came();
+  return report(config, totals, (*rig)->records, (*rig)->worker->counters());
 }
 
 }  // namespace synfluid::gateway

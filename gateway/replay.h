@@ -16,6 +16,7 @@
 
 #include "base/address.h"
 #include "base/result.h"
+#include "gateway/interrupt.h"
 #include "policies/policy.h"
 #include "spawner/hypervisor.h"
 
@@ -28,7 +29,7 @@ enum class OnMalformed : uint8_t {
 };
 
 struct ReplayConfig {
-  std::string trace;
+  std::string trace;        ///< a path, "-" for stdin
   std::string policy_file;  ///< for the report
   std::shared_ptr<const policies::Policy> policy;
   std::optional<double> speed;  ///< 1 is the trace's own time; nothing: as fast as it goes
@@ -42,7 +43,8 @@ struct ReplayConfig {
       access_prefixes;  ///< whose sources are on the access side; empty: who sends the first SYN is
 };
 
-/// `hypervisor` may be null when the policy has no services.
-Status replay(const ReplayConfig& config, spawner::Hypervisor* hypervisor);
+/// `hypervisor` may be null when the policy has no services. Once `interrupt` has come nothing more is
+/// played; what was is reported.
+Status replay(const ReplayConfig& config, spawner::Hypervisor* hypervisor, const Interrupt& interrupt);
 
 }  // namespace synfluid::gateway

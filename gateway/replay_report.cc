@@ -4,10 +4,12 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 namespace synfluid::gateway {
 
@@ -62,6 +64,41 @@ std::vector<int64_t> answer_times(const FlowRecords& records) {
   return times;
 }
 
+using Row = std::array<std::string, 8>;
+
+Row to_row(const FlowRecord& r, const policies::Policy& policy) {
+  return {fmt::format("{} > {}", r.client.to_string(), r.server.to_string()),
+          service_of(r, policy),
+          std::string(outcome_of(r)),
+          vm_of(r),
+          std::string(origin_of(r)),
+          us_or_empty(r.syn_to_synack_ns),
+          fmt::format("{}", r.bytes_from_client),
+          fmt::format("{}", r.bytes_from_server)};
+}
+
+/// A line per flow under a heading, in columns as wide as what is in them; nothing for no flows.
+std::string flow_rows(std::span<const FlowRecord* const> flows, const policies::Policy& policy) {
+  constexpr size_t kTexts = 5;  // those are on the left, numbers on the right
+  if (flows.empty()) return {};
+  std::vector<Row> rows = {
+      {"flow", "service", "outcome", "vm", "origin", "syn-ack us", "bytes in", "bytes out"}};
+  for (const FlowRecord* r : flows) rows.push_back(to_row(*r, policy));
+  std::array<size_t, std::tuple_size_v<Row>> widths{};
+  for (const Row& row : rows)
+    for (size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  std::string out;
+  for (const Row& row : rows) {
+    std::string line;
+    for (size_t c = 0; c < row.size(); ++c)
+      line += c < kTexts ? fmt::format("{:<{}}  ", row[c], widths[c])
+                         : fmt::format("{:>{}}  ", row[c], widths[c]);
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += line + "\n";
+  }
+  return out;
+}
+
 }  // namespace
 
 FlowCounts count_flows(const std::vector<FlowRecord>& records) {
@@ -114,6 +151,7 @@ json to_json(const ReplayTotals& t, const FlowRecords& records, const WorkerCoun
       {"policy", t.policy_file},
       {"seed", t.seed},
       {"loops", t.loops},
+      {"interrupted", t.interrupted},
       {"wall_seconds", t.wall_seconds},
       {"trace",
        {{"file", t.trace_file},
@@ -166,19 +204,16 @@ std::string to_csv(const FlowRecords& records, const policies::Policy& policy) {
 }
 
 std::string to_table(const json& s, const FlowRecords& records, const policies::Policy& policy) {
-  std::string out = fmt::format("\n{:<44} {:<14} {:<11} {:<11} {:<7} {:>12} {:>10} {:>10}\n", "flow",
-                                "service", "outcome", "vm", "origin", "syn-ack us", "bytes in", "bytes out");
-  size_t rows = 0;
-  for (const FlowRecord& r : records.all()) {
-    if (service_of(r, policy).empty()) continue;
-    if (++rows > kTableRows) continue;
-    out += fmt::format("{:<44} {:<14} {:<11} {:<11} {:<7} {:>12} {:>10} {:>10}\n",
-                       fmt::format("{} > {}", r.client.to_string(), r.server.to_string()),
-                       service_of(r, policy), outcome_of(r), vm_of(r), origin_of(r),
-                       us_or_empty(r.syn_to_synack_ns), r.bytes_from_client, r.bytes_from_server);
-  }
+  std::vector<const FlowRecord*> served;
+  for (const FlowRecord& r : records.all())
+    if (!service_of(r, policy).empty()) served.push_back(&r);
+  const size_t rows = served.size();
+  std::string out("\n");
+  out += flow_rows(std::span(served).first(std::min(rows, kTableRows)), policy);
   if (rows > kTableRows) out += fmt::format("... and {} more flows with a service\n", rows - kTableRows);
   const auto n = [&s](const char* group, const char* name) { return s[group][name].get<uint64_t>(); };
+  if (s["interrupted"].get<bool>())
+    out += fmt::format("\ninterrupted after {} packets\n", s["trace"]["packets"].get<uint64_t>());
   out += fmt::format("\nflows    {} seen: {} matched a service, {} served, {} bypassed, {} refused\n",
                      n("flows", "seen"), n("flows", "matched"), n("flows", "served"), n("flows", "bypassed"),
                      n("flows", "refused"));
@@ -200,8 +235,9 @@ std::string to_table(const json& s, const FlowRecords& records, const policies::
 
 Status write_text(const std::string& path, std::string_view text) {
   if (path == "-") {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    return std::fflush(stdout) == 0 ? Status() : Status(Error::from_errno(errno, "cannot write to stdout"));
+    const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+    return written && std::fflush(stdout) == 0 ? Status()
+                                               : Status(Error::from_errno(errno, "cannot write to stdout"));
   }
   struct Closer {
     void operator()(std::FILE* f) const { std::fclose(f); }
@@ -210,6 +246,50 @@ Status write_text(const std::string& path, std::string_view text) {
   if (!file || std::fwrite(text.data(), 1, text.size(), file.get()) != text.size() ||
       std::fflush(file.get()) != 0)
     return Error::from_errno(errno, fmt::format("cannot write {}", path));
+  return {};
+}
+
+Status check_output(const std::string& path, const ReplayConfig& config) {
+  namespace fs = std::filesystem;
+  if (path.empty() || path == "-") return {};
+  const auto cannot = [&](int error) {
+    return Error::from_errno(error, fmt::format("cannot write {}", path));
+  };
+  std::error_code ignored;
+  for (const std::string& input : {config.trace, config.policy_file})
+    if (fs::equivalent(path, input, ignored))
+      return Error(ErrorCode::kInvalidArgument, fmt::format("cannot write {}: it is what is read", path));
+  if (fs::is_directory(path, ignored)) return cannot(EISDIR);
+  const fs::path folder = fs::path(path).parent_path();
+  const bool there = fs::exists(path, ignored);
+  if (access(there ? path.c_str() : folder.empty() ? "." : folder.c_str(), W_OK) != 0) return cannot(errno);
+  return {};
+}
+
+Status check_outputs(const ReplayConfig& config) {
+  for (const std::string& path : {config.json, config.csv, config.out})
+    if (Status good = check_output(path, config); !good) return good;
+  return {};
+}
+
+Status report(const ReplayConfig& config, const ReplayTotals& totals, const FlowRecords& records,
+              const WorkerCounters& counters) {
+  const json summary = to_json(totals, records, counters);
+  if (!config.json.empty())
+    if (Status s =
+            write_text(config.json, summary.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+        !s)
+      return s;
+  if (!config.csv.empty())
+    if (Status s = write_text(config.csv, to_csv(records, *config.policy)); !s) return s;
+  const bool stdout_is_taken = config.json == "-" || config.csv == "-";
+  if (!stdout_is_taken)
+    if (Status s = write_text("-", to_table(summary, records, *config.policy)); !s) return s;
+  if (const int64_t off = counters.balance(); off != 0)
+    return Error(ErrorCode::kSystem,
+                 fmt::format("the packet counters do not balance: {} packets are unaccounted for", off));
+  if (totals.malformed.count > 0 && config.malformed == OnMalformed::kError)
+    return to_error(totals.malformed, totals.trace_file);
   return {};
 }
 

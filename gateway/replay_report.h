@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "base/result.h"
 #include "gateway/flow_observer.h"
 #include "gateway/pcap_source.h"
+#include "gateway/replay.h"
 #include "gateway/stream_tracker.h"
 #include "gateway/worker_counters.h"
 #include "spawner/spawner.h"
@@ -94,6 +96,7 @@ struct ReplayTotals {
   uint64_t client_crafted = 0;  ///< packets that played clients sent
   uint32_t loops = 1;
   uint32_t seed = 0;
+  bool interrupted = false;  ///< the trace was not played to its end
   double wall_seconds = 0;
   uint64_t vms_spawned = 0;
   uint64_t vms_failed = 0;
@@ -124,5 +127,12 @@ std::string to_table(const nlohmann::json& summary, const FlowRecords& records,
 
 /// Writes text to a file, or to stdout for "-".
 Status write_text(const std::string& path, std::string_view text);
+
+/// Before hours are spent on what cannot be kept: each output can be written, and is none of the inputs.
+Status check_outputs(const ReplayConfig& config);
+
+/// JSON and CSV where the config wants them, the table on stdout unless it is taken.
+Status report(const ReplayConfig& config, const ReplayTotals& totals, const FlowRecords& records,
+              const WorkerCounters& counters);
 
 }  // namespace synfluid::gateway

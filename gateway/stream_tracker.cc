@@ -10,14 +10,14 @@ size_t StreamTracker::KeyHash::operator()(const FlowKey& key) const noexcept {
 
 StreamTracker::Seen StreamTracker::see(const ParsedPacket& packet) {
   const size_t end = static_cast<size_t>(packet.flow.from);
-  const bool pure_syn = (packet.tcp_flags & (tcp_flag::kSyn | tcp_flag::kAck)) == tcp_flag::kSyn;
+  const bool opens = (packet.tcp_flags & (tcp_flag::kSyn | tcp_flag::kAck)) == tcp_flag::kSyn;
   auto [it, inserted] = current_.try_emplace(packet.flow.key);
   Current& now = it->second;
-  const bool reused = !inserted && pure_syn && now.has_base[end] && now.base[end] != packet.tcp_seq;
+  const bool reused = !inserted && opens && now.has_base[end] && now.base[end] != packet.tcp_seq;
   if (inserted || reused) {
     now = Current{.stream = streams()};
-    streams_.push_back({packet.flow.key, packet.flow.from, pure_syn});
-    if (pure_syn) ++connections_;
+    streams_.push_back({packet.flow.key, packet.flow.from, packet.is_pure_syn()});
+    if (packet.is_pure_syn()) ++connections_;
   }
   if (!now.has_base[end]) {
     now.has_base[end] = true;

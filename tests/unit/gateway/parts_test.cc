@@ -224,6 +224,13 @@ TEST(Streams, AConnectionSeenFromItsMiddleDoesNotCount) {
   EXPECT_EQ(tracker.connections(), 0u);
 }
 
+TEST(Streams, ASynThatContradictsItselfBeginsNoConnection) {
+  StreamTracker tracker;
+  uint16_t port = 1;
+  for (const uint8_t other : {kFin, kRst, kAck}) tracker.see(packet_of(kSyn | other, 5, port++));
+  EXPECT_EQ(tracker.connections(), 0u);
+}
+
 TEST(Histogram, PercentilesAreWithinAStep) {
   LatencyHistogram histogram;
   EXPECT_EQ(histogram.quantile_ns(0.5), 0);

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "base/clock.h"
 #include "base/packet.h"
 #include "gateway/pcap_source.h"
 #include "gateway/pcapng_writer.h"
@@ -8,6 +9,12 @@
 
 namespace synfluid::gateway::testing {
 namespace {
+
+Result<std::unique_ptr<PcapSource>> open_trace(const std::string& path) {
+  const auto file = TraceFile::open(path);
+  if (!file) return file.error();
+  return PcapSource::open(*file);
+}
 
 /// 10.0.0.1:1 > 10.0.0.2:80, SYN, no checksums.
 std::vector<uint8_t> ipv4_syn() {
@@ -42,7 +49,7 @@ class LinkTypes : public ::testing::TestWithParam<LinkCase> {};
 TEST_P(LinkTypes, BecomeEthernet) {
   const TemporaryFile file(".pcap");
   file.write(PcapBytes(GetParam().link_type).record(behind(GetParam().header, ipv4_syn())).bytes);
-  auto source = PcapSource::open(file.path());
+  auto source = open_trace(file.path());
   ASSERT_TRUE(source) << source.error().text();
   const auto frame = (*source)->next();
   ASSERT_TRUE(frame && *frame);
@@ -62,15 +69,16 @@ const std::vector<uint8_t> kSll2 = {8, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 6, 2, 0, 0,
 
 INSTANTIATE_TEST_SUITE_P(All, LinkTypes,
                          ::testing::Values(LinkCase{"ethernet", 1, kEthernet}, LinkCase{"raw", 101, {}},
-                                           LinkCase{"ipv4", 228, {}}, LinkCase{"sll", 113, kSll},
-                                           LinkCase{"sll2", 276, kSll2}, LinkCase{"null", 0, {2, 0, 0, 0}},
+                                           LinkCase{"raw_of_openbsd", 14, {}}, LinkCase{"ipv4", 228, {}},
+                                           LinkCase{"sll", 113, kSll}, LinkCase{"sll2", 276, kSll2},
+                                           LinkCase{"null", 0, {2, 0, 0, 0}},
                                            LinkCase{"loop", 108, {0, 0, 0, 2}}),
                          [](const auto& chosen) { return std::string(chosen.param.name); });
 
 TEST(PcapSource, NamesALinkTypeThatItDoesNotRead) {
   const TemporaryFile file(".pcap");
   file.write(PcapBytes(105).bytes);
-  const auto source = PcapSource::open(file.path());
+  const auto source = open_trace(file.path());
   ASSERT_FALSE(source);
   EXPECT_NE(source.error().text().find("IEEE802_11 (105)"), std::string::npos) << source.error().text();
 }
@@ -80,7 +88,7 @@ TEST(PcapSource, NamesTheRecordThatIsBroken) {
   PcapBytes pcap(101);
   pcap.record(ipv4_syn()).record(ipv4_syn());
   file.write(pcap.record(ipv4_syn(), 400, 400).bytes);  // claims more than the file has
-  auto source = PcapSource::open(file.path());
+  auto source = open_trace(file.path());
   ASSERT_TRUE(source);
   ASSERT_TRUE((*source)->next());
   ASSERT_TRUE((*source)->next());
@@ -90,7 +98,7 @@ TEST(PcapSource, NamesTheRecordThatIsBroken) {
 }
 
 TEST(PcapSource, NamesAFileThatIsNotThere) {
-  const auto source = PcapSource::open("/nonexistent/trace.pcap");
+  const auto source = open_trace("/nonexistent/trace.pcap");
   ASSERT_FALSE(source);
   EXPECT_EQ(source.error().text(), "/nonexistent/trace.pcap: No such file or directory");
 }
@@ -99,13 +107,45 @@ TEST(PcapSource, RefusesWhatIsNoCapture) {
   const TemporaryFile file(".pcap");
   file.write({'h', 'e', 'l', 'l', 'o', ' ', 'w', 'o', 'r', 'l', 'd', '!',
               '!', '!', '!', '!', '!', '!', '!', '!', '!', '!', '!', '!'});
-  EXPECT_FALSE(PcapSource::open(file.path()));
+  EXPECT_FALSE(open_trace(file.path()));
+}
+
+TEST(PcapSource, SaysHowACompressedCaptureCanBePlayed) {
+  const TemporaryFile file(".pcap.gz");
+  file.write({0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14});
+  const auto source = open_trace(file.path());
+  ASSERT_FALSE(source);
+  EXPECT_NE(source.error().text().find("compressed by gzip; play it by: zcat"), std::string::npos)
+      << source.error().text();
+}
+
+/// pcapng counts in 64 bits, here of whole seconds: more years than nanoseconds have room for.
+TEST(PcapSource, TimeStampsOfNoRealClockAreTakenForTheLatest) {
+  const TemporaryFile file(".pcapng");
+  std::vector<uint8_t> bytes;
+  const auto block = [&bytes](std::vector<uint32_t> words) {
+    words.insert(words.begin() + 1, static_cast<uint32_t>(4 * (words.size() + 2)));
+    words.push_back(words[1]);
+    for (const uint32_t word : words)
+      for (unsigned shift = 0; shift < 32; shift += 8) bytes.push_back(static_cast<uint8_t>(word >> shift));
+  };
+  block({0x0a0d0d0a, 0x1a2b3c4d, 1, 0xffffffff, 0xffffffff});
+  block({1, 1, 65535, 0x10009, 0, 0});  // if_tsresol 0: seconds
+  block({6, 0, 0x7fffffff, 0xffffffff, 4, 4, 0});
+  file.write(bytes);
+  auto source = open_trace(file.path());
+  ASSERT_TRUE(source) << source.error().text();
+  const auto frame = (*source)->next();
+  ASSERT_TRUE(frame) << frame.error().text();
+  ASSERT_TRUE(*frame);
+  EXPECT_GT((*frame)->time_ns, int64_t{100} * 365 * 24 * 3600 * kNsPerSecond);
+  EXPECT_LE((*frame)->time_ns, INT64_MAX / 2);
 }
 
 TEST(PcapSource, FillsWhatTheSnapLengthCutOff) {
   const TemporaryFile file(".pcap");
   file.write(PcapBytes(101).record(ipv4_syn(), 1000, 40).bytes);
-  auto source = PcapSource::open(file.path());
+  auto source = open_trace(file.path());
   ASSERT_TRUE(source);
   const auto frame = (*source)->next();
   ASSERT_TRUE(frame && *frame);
@@ -116,7 +156,7 @@ TEST(PcapSource, FillsWhatTheSnapLengthCutOff) {
 TEST(PcapSource, ARecordShorterThanItsLinkHeaderIsAnEmptyFrame) {
   const TemporaryFile file(".pcap");
   file.write(PcapBytes(113).record({1, 2, 3}).bytes);
-  auto source = PcapSource::open(file.path());
+  auto source = open_trace(file.path());
   ASSERT_TRUE(source);
   const auto frame = (*source)->next();
   ASSERT_TRUE(frame && *frame);
@@ -138,7 +178,7 @@ TEST(MalformedFrames, AreCountedAndTheFirstIsNamed) {
 TEST(MalformedFrames, AreNotThoseThatTheCaptureCutShort) {
   const TemporaryFile file(".pcap");
   file.write(PcapBytes(101).record(ipv4_syn(), 1000, 30).record(ipv4_syn()).bytes);
-  auto source = PcapSource::open(file.path());
+  auto source = open_trace(file.path());
   ASSERT_TRUE(source);
   MalformedFrames seen;
   const auto cut = (*source)->next();
@@ -157,7 +197,7 @@ TEST(PcapngWriter, WritesWhatLibpcapReads) {
   (*writer)->write(Side::kAccess, 1'600'000'000'123'456'789, first);
   (*writer)->write(Side::kCore, 1'600'000'000'123'456'790, second);
   ASSERT_TRUE((*writer)->close());
-  auto source = PcapSource::open(file.path());
+  auto source = open_trace(file.path());
   ASSERT_TRUE(source) << source.error().text();
   const auto one = (*source)->next();
   ASSERT_TRUE(one && *one);
