@@ -25,8 +25,10 @@ class FaultyVm final : public Vm {
   bool link_ready() const override { return inner_->link_ready(); }
   Result<std::string> console() override { return inner_->console(); }
 
+  std::unique_ptr<Vm> take_inner() { return std::move(inner_); }
+
  private:
-  const std::unique_ptr<Vm> inner_;
+  std::unique_ptr<Vm> inner_;
   FaultPlan& faults_;
 };
 
@@ -48,6 +50,11 @@ Result<std::unique_ptr<Vm>> FaultyHypervisor::create(const PreparedImage& image,
   Result<std::unique_ptr<Vm>> vm = inner_.create(image, config);
   if (!vm) return vm.error();
   return std::unique_ptr<Vm>(std::make_unique<FaultyVm>(std::move(*vm), faults_));
+}
+
+void FaultyHypervisor::destroy_many(std::vector<std::unique_ptr<Vm>> vms) {
+  for (auto& vm : vms) vm = static_cast<FaultyVm&>(*vm).take_inner();
+  inner_.destroy_many(std::move(vms));
 }
 
 Result<uint64_t> FaultyHypervisor::memory_left() {

@@ -46,6 +46,7 @@ class FaultyHypervisor final : public Hypervisor {
   std::string_view name() const override { return inner_.name(); }
   Result<std::unique_ptr<PreparedImage>> prepare(const ImageSpec& spec) override;
   Result<std::unique_ptr<Vm>> create(const PreparedImage& image, const VmConfig& config) override;
+  void destroy_many(std::vector<std::unique_ptr<Vm>> vms) override;
   backend::DoorbellSet& doorbells(WorkerId worker) override { return inner_.doorbells(worker); }
   int event_fd() const override { return inner_.event_fd(); }
   std::optional<VmEvent> next_event() override { return inner_.next_event(); }

@@ -10,9 +10,11 @@ namespace {
 
 /// A request costs up to a millisecond; between so many, events and returns get their turn.
 constexpr int kRequestsPerTurn = 8;
-/// So many VMs more go in a turn than come: the dying never pile up, and a request that comes meanwhile does
-/// not wait for many of them.
-constexpr int kDestroysPerTurn = 2;
+/// Destroyed in one go: a request that comes meanwhile waits for so many of them, of 0.2 ms each.
+constexpr size_t kDestroysPerBatch = 4;
+/// A burst is served before the VMs of the last one go; what these hold is little, and goes at once when it
+/// is short.
+constexpr size_t kMostDying = 256;
 constexpr int kEventsPerTurn = 64;
 constexpr int kReturnsPerTurn = 64;
 /// A worker does not say when it has taken a reply or a notice that its ring was full of; it is looked at
@@ -35,7 +37,7 @@ bool LifeCycle::step() {
   const int asked = take_requests();
   busy |= asked > 0;
   busy |= expire();
-  busy |= destroy_some(asked + kDestroysPerTurn);
+  busy |= tend_dying(asked);
   if (asked == 0) busy |= tend_pools();
   if (busy) return true;
   drop_unused_sets();
@@ -60,6 +62,7 @@ std::optional<int64_t> LifeCycle::next_deadline_ns() {
     if (have > target) sooner(now);
     if (have < target && !at_max_vms(*active_)) sooner(next_fill_ns_);
     if (have > 0 && !pool.size.at_minimum()) sooner(pool.size.next_change_ns());
+    if (have > 0) sooner(next_memory_check_ns_);
   }
   return next;
 }
@@ -146,10 +149,10 @@ bool LifeCycle::expire() {
   return any || !over.empty();
 }
 
-bool LifeCycle::destroy_some(int at_most) {
-  const bool any = !dying_.empty();
-  for (int i = 0; i < at_most && !dying_.empty(); ++i) destroy_oldest_dying();
-  return any;
+bool LifeCycle::tend_dying(int asked) {
+  if (dying_.empty() || (asked > 0 && dying_.size() <= kMostDying)) return false;
+  destroy_oldest_dying(static_cast<size_t>(asked) + kDestroysPerBatch);
+  return true;
 }
 
 // --- VMs ---
@@ -238,9 +241,16 @@ void LifeCycle::remove(VmRecord& record) {
   vms_.erase(found);
 }
 
-void LifeCycle::destroy_oldest_dying() {
-  dying_.pop_front();
-  count(counters_.destroyed);
+void LifeCycle::destroy_oldest_dying(size_t at_most) {
+  const auto end = dying_.begin() + static_cast<ptrdiff_t>(std::min(at_most, dying_.size()));
+  std::vector<std::unique_ptr<Vm>> vms;
+  for (auto record = dying_.begin(); record != end; ++record) {
+    (*record)->vif.reset();
+    vms.push_back(std::move((*record)->vm));
+    count(counters_.destroyed);
+  }
+  config_.hypervisor.destroy_many(std::move(vms));
+  dying_.erase(dying_.begin(), end);
   counters_.vms.store(vms_.size() + dying_.size(), std::memory_order_relaxed);
 }
 
@@ -312,7 +322,7 @@ void LifeCycle::shut_down() {
   for (size_t worker = 0; worker < ports_.size(); ++worker) retire(WorkerId(static_cast<uint16_t>(worker)));
   drain();
   while (!vms_.empty()) remove(*vms_.begin()->second);
-  while (!dying_.empty()) destroy_oldest_dying();
+  while (!dying_.empty()) destroy_oldest_dying(kDestroysPerBatch);
   drop_unused_sets();
 }
 

@@ -1,8 +1,9 @@
 // The spawner without its thread: requests to VMs, VMs to pools and to teardown. Private to the room.
 //
 // Threads: one at a time, the spawner's. Each worker's rings are used from the spawner's end only, but in
-// retire(). Bounded: a turn takes at most kRequestsPerTurn requests of each worker and few more teardowns
-// than that, so that neither starves the other; requests are taken only as long as their replies have room.
+// retire(). Bounded: a turn takes at most kRequestsPerTurn requests of each worker, and requests only as long
+// as their replies have room. The dying wait for a turn without requests, in which one batch of them goes; of
+// more than kMostDying, as many go in every turn as were asked for, so that neither starves the other.
 #pragma once
 
 #include <atomic>
@@ -62,7 +63,7 @@ class LifeCycle {
   bool take_returns();
   int take_requests();
   bool expire();
-  bool destroy_some(int at_most);
+  bool tend_dying(int asked);
   bool tend_pools();
   bool send_lost();
 
@@ -77,7 +78,7 @@ class LifeCycle {
   void answer_waiters(VmRecord& record);
   void fail_waiters(VmRecord& record, const Error& error);
   void fail(WorkerId worker, uint64_t cookie, const Error& error);
-  bool make_room(ErrorCode reason);
+  bool make_room();
 
   // VMs.
   struct BuildOrder {
@@ -91,13 +92,15 @@ class LifeCycle {
   void connected(VmRecord& record);
   void died(VmRecord& record, const VmEvent& event);
   void remove(VmRecord& record);
-  void destroy_oldest_dying();
+  void destroy_oldest_dying(size_t at_most);
   VmRecord* find(VmId id);
 
   // Pools (life_cycle_pools.cc).
   VmRecord* take_pooled(WorkerId worker, const SpawnRequest& request);
   uint32_t held(uint16_t service) const;
   bool shrink_one(int64_t now_ns);
+  bool yield_memory(int64_t now_ns);
+  bool has_memory_for(uint64_t bytes);
   bool fill_one(int64_t now_ns);
   void put_in_pool(VmRecord& record);
   void leave_pool(VmRecord& record);
@@ -127,6 +130,7 @@ class LifeCycle {
   uint16_t next_near_ = 0;
   int64_t next_fill_ns_ = 0;
   int64_t fill_backoff_ns_ = 0;
+  int64_t next_memory_check_ns_ = 0;
   LogLimiter failure_log_;
   LogLimiter fill_log_;
   LogLimiter death_log_;

@@ -12,13 +12,14 @@ namespace {
 constexpr size_t kNearSearch = 8;
 constexpr int64_t kFirstFillBackoffNs = 100 * kNsPerMs;
 constexpr int64_t kLongestFillBackoffNs = 30 * kNsPerSecond;
+constexpr int64_t kMemoryCheckNs = kNsPerSecond;
 
 }  // namespace
 
 bool LifeCycle::tend_pools() {
   if (pools_.empty()) return false;
   const int64_t now = config_.clock.now_ns();
-  return shrink_one(now) || fill_one(now);
+  return yield_memory(now) || shrink_one(now) || fill_one(now);
 }
 
 uint32_t LifeCycle::held(uint16_t service) const {
@@ -66,6 +67,20 @@ bool LifeCycle::shrink_one(int64_t now_ns) {
   return false;
 }
 
+/// Under memory pressure the pools are given up one by one, the largest first, until there is enough.
+bool LifeCycle::yield_memory(int64_t now_ns) {
+  if (now_ns < next_memory_check_ns_) return false;
+  if (!has_memory_for(0) && give_up_one_pooled()) return true;
+  next_memory_check_ns_ = now_ns + kMemoryCheckNs;
+  return false;
+}
+
+/// A hypervisor that cannot say is asked for a VM, and may refuse.
+bool LifeCycle::has_memory_for(uint64_t bytes) {
+  const Result<uint64_t> left = config_.hypervisor.memory_left();
+  return !left || *left >= config_.pool_reserve_bytes + bytes;
+}
+
 /// One VM for the pool that lacks most, if its turn has come by the refill rate.
 bool LifeCycle::fill_one(int64_t now_ns) {
   if (now_ns < next_fill_ns_ || at_max_vms(*active_)) return false;
@@ -78,6 +93,11 @@ bool LifeCycle::fill_one(int64_t now_ns) {
     most = std::max(most, lack);
   }
   if (most == 0) return false;
+  // Twice: what is taken now must not be given up at the next look.
+  if (!has_memory_for(2 * active_->policy().services()[service].memory_bytes)) {
+    next_fill_ns_ = now_ns + kMemoryCheckNs;
+    return false;
+  }
 
   const WorkerId near(next_near_);
   next_near_ = static_cast<uint16_t>((next_near_ + 1u) % ports_.size());
@@ -101,7 +121,6 @@ bool LifeCycle::fill_one(int64_t now_ns) {
   return true;
 }
 
-/// Destroyed at once: the caller needs what it holds.
 bool LifeCycle::give_up_one_pooled() {
   Pool* largest = nullptr;
   for (Pool& pool : pools_)
@@ -109,7 +128,6 @@ bool LifeCycle::give_up_one_pooled() {
       largest = &pool;
   if (largest == nullptr) return false;
   remove(*largest->ready.front());
-  while (!dying_.empty()) destroy_oldest_dying();
   return true;
 }
 

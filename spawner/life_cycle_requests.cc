@@ -7,6 +7,16 @@
 #include "spawner/shared_area.h"
 
 namespace synfluid::spawner {
+namespace {
+
+/// What one dying VM holds is what a new one needs; a foreign one may need more.
+constexpr size_t kDestroysToMakeRoom = 2;
+
+bool is_shortage(ErrorCode code) {
+  return code == ErrorCode::kNoMemory || code == ErrorCode::kExhausted;
+}
+
+}  // namespace
 
 void LifeCycle::handle(WorkerId worker, SpawnRequest request) {
   if (draining_)
@@ -55,14 +65,14 @@ void LifeCycle::answer_shared(WorkerId worker, SpawnRequest request, const VmRec
 }
 
 void LifeCycle::build_for(WorkerId worker, SpawnRequest request, const std::optional<ScopeKey>& key) {
-  while (at_max_vms(*request.services) && give_up_one_pooled()) {
+  while (at_max_vms(*request.services) && make_room()) {
   }
   // Only for a request that came without a ticket, or with one of more generous limits.
   if (at_max_vms(*request.services))
     return fail(worker, request.cookie, {ErrorCode::kExhausted, "as many VMs run as limits.max_vms allows"});
   const BuildOrder order{request.services, request.service, worker, request.doorbell};
   Result<VmRecord*> built = build(order);
-  while (!built && make_room(built.error().code())) built = build(order);
+  while (!built && is_shortage(built.error().code()) && make_room()) built = build(order);
   if (!built) return fail(worker, request.cookie, built.error());
 
   VmRecord& record = **built;
@@ -76,12 +86,11 @@ void LifeCycle::build_for(WorkerId worker, SpawnRequest request, const std::opti
   wait_for(record, worker, std::move(request));
 }
 
-/// When memory or ids are short: VMs that are as good as gone go first, then what the pools keep in reserve,
-/// which is worth less than a flow that is there.
-bool LifeCycle::make_room(ErrorCode reason) {
-  if (reason != ErrorCode::kNoMemory && reason != ErrorCode::kExhausted) return false;
-  if (dying_.empty()) return give_up_one_pooled();
-  while (!dying_.empty()) destroy_oldest_dying();
+/// When memory, ids or VMs are short: those that are as good as gone go first, then what the pools keep in
+/// reserve, which is worth less than a flow that is there.
+bool LifeCycle::make_room() {
+  if (dying_.empty() && !give_up_one_pooled()) return false;
+  destroy_oldest_dying(kDestroysToMakeRoom);
   return true;
 }
 

@@ -172,6 +172,9 @@ class Spawner {
     uint32_t returns = 32'768;
     /// VMs a second that a pool is refilled with, all services together.
     uint32_t refill_per_s = 500;
+    /// Pools are not filled when less free memory than this would be left, and are given up while there is
+    /// less: it belongs to flows that come. Room for a hundred guests of ours, or four foreign ones.
+    uint64_t pool_reserve_bytes = 32 << 20;
     /// How long a foreign image may take until its vif is connected.
     int64_t foreign_boot_ns = 60 * kNsPerSecond;
   };
@@ -210,7 +213,8 @@ class Spawner {
 
   // Without a thread, for tests and single-threaded replay.
 
-  /// One turn: events, returns, requests, at most one VM for a pool. True if there was anything to do.
+  /// One turn: events, returns, requests; without requests, a batch of teardowns and at most one VM for a
+  /// pool. True if there was anything to do.
   bool step();
   /// When step() has something to do next even if nothing arrives; nothing if it has not.
   std::optional<int64_t> next_deadline_ns() const;

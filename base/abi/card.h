@@ -81,8 +81,8 @@ struct CardGuest {
   char death_note[128];     ///< why it panicked; zero-terminated
 };
 
-/// What the guest says to people: byte i of all it ever wrote stands at text[i % kConsoleBytes], for as long as
-/// nothing newer does. Written by the guest alone.
+/// What the guest says to people: byte i of all it ever wrote stands at text[i % kConsoleBytes], for as long
+/// as nothing newer does. Written by the guest alone.
 inline constexpr uint32_t kConsoleBytes = 512;
 struct CardConsole {
   uint32_t written;  ///< bytes so far, modulo 2^32

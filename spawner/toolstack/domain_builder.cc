@@ -149,7 +149,7 @@ Result<BuiltDomain> DomainBuilder::build(const GuestTemplate& guest, const Guest
   const GuestLayout& layout = guest.layout;
   const DomId id = identity.domid;
   if (auto status = xen_.create_domain(id, handle_of(identity.generation)); !status) return status.error();
-  OwnedDomain domain(xen_, id);
+  OwnedDomain domain(ender_, id);
   if (auto status = equip(id, layout); !status) return status.error();
   if (auto status = write_memory(guest, identity); !status) return status.error();
   const VcpuStart start{.entry = guest.image.entry,

@@ -66,6 +66,15 @@ class OwnedDomain {
   }
   DomId id() const { return domid_; }
 
+  /// Somebody else ends it when it goes.
+  void end_by(DomainEnder& ender) { ender_ = &ender; }
+  bool is_ended_by(const DomainEnder& ender) const { return ender_ == &ender; }
+  /// The caller ends it.
+  DomId let_go() {
+    ender_ = nullptr;
+    return domid_;
+  }
+
  private:
   DomainEnder* ender_;
   DomId domid_;
@@ -83,7 +92,9 @@ uint32_t generation_of(const DomainHandle& handle);
 
 class DomainBuilder {
  public:
-  explicit DomainBuilder(XenCalls& xen) : xen_(xen) {}
+  explicit DomainBuilder(XenCalls& xen) : DomainBuilder(xen, xen) {}
+  /// `ender` ends what is built, and what could not be built to the end.
+  DomainBuilder(XenCalls& xen, DomainEnder& ender) : xen_(xen), ender_(ender) {}
 
   Result<BuiltDomain> build(const GuestTemplate& guest, const GuestIdentity& identity);
 
@@ -93,6 +104,7 @@ class DomainBuilder {
   Status write_memory(const GuestTemplate& guest, const GuestIdentity& identity);
 
   XenCalls& xen_;
+  DomainEnder& ender_;
   // Of the guest that is being built; kept for their memory.
   std::vector<uint64_t> frames_;  ///< by page, up to populated_pages; there, the grant table's
   std::vector<uint64_t> map_list_;

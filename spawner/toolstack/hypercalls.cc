@@ -21,9 +21,10 @@ constexpr uint64_t kInterruptsEnabled = 1ull << 9;
 constexpr uint32_t kGrantFrames = 1;
 
 /// Of equip(): vCPU, limit, information.
-constexpr size_t kDomctls = 3;
-/// These, the pieces of memory, the claim on the rest, and the grant table.
-constexpr size_t kCalls = kDomctls + kMaxPieces + 2;
+constexpr size_t kEquipDomctls = 3;
+constexpr size_t kDomctls = std::max(kEquipDomctls, Hypercalls::kMostDestroyed);
+/// Of equip(): its domctls, the pieces of memory, the claim on the rest, and the grant table.
+constexpr size_t kCalls = kEquipDomctls + kMaxPieces + 2;
 
 uint64_t address_of(const void* at) {
   return reinterpret_cast<uint64_t>(at);
@@ -144,8 +145,21 @@ int Hypercalls::destroy_domain(DomId domid) {
   return call_domctl(domid, XEN_DOMCTL_destroydomain);
 }
 
+void Hypercalls::destroy_domains(std::span<const DomId> domids, std::span<int> failed) {
+  Batch batch(handle_, *area_);
+  std::array<const multicall_entry_t*, kMostDestroyed> calls;
+  for (size_t i = 0; i < domids.size(); ++i)
+    calls[i] = &batch.add_domctl(domids[i], XEN_DOMCTL_destroydomain).second;
+  const int all = batch.make();
+  for (size_t i = 0; i < domids.size(); ++i) failed[i] = all != 0 ? all : errno_of(calls[i]->result);
+}
+
 int Hypercalls::unpause_domain(DomId domid) {
-  return call_domctl(domid, XEN_DOMCTL_unpausedomain);
+  Batch batch(handle_, *area_);
+  const multicall_entry_t& unpause = batch.add_domctl(domid, XEN_DOMCTL_unpausedomain).second;
+  batch.add(__HYPERVISOR_sched_op, SCHEDOP_yield);
+  if (const int failed = batch.make(); failed != 0) return failed;
+  return errno_of(unpause.result);
 }
 
 int Hypercalls::equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory, Outfit& outfit) {

@@ -29,6 +29,11 @@ class Hypercalls {
 
   int create_domain(DomId domid, const DomainHandle& handle);
   int destroy_domain(DomId domid);
+  /// So many in one multicall at the most; an error for each.
+  static constexpr size_t kMostDestroyed = 8;
+  void destroy_domains(std::span<const DomId> domids, std::span<int> failed);
+  /// Gives way to it: on a processor that the domain shares with us it runs now, instead of somewhere within
+  /// what we do next, when Xen's scheduler would have let us go on for up to a millisecond.
   int unpause_domain(DomId domid);
 
   /// As XenCalls::equip(), in one multicall.

@@ -1,8 +1,10 @@
 #include "spawner/toolstack/xen_calls.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -56,6 +58,18 @@ class LibXenCalls final : public XenCalls {
 
   Status destroy_domain(DomId domid) override {
     return check("destroy", domid, calls_->destroy_domain(domid));
+  }
+
+  std::vector<DomId> destroy_domains(std::span<const DomId> domids) override {
+    std::vector<DomId> left;
+    for (size_t at = 0; at < domids.size(); at += Hypercalls::kMostDestroyed) {
+      const auto some = domids.subspan(at, std::min(Hypercalls::kMostDestroyed, domids.size() - at));
+      std::array<int, Hypercalls::kMostDestroyed> failed{};
+      calls_->destroy_domains(some, failed);
+      for (size_t i = 0; i < some.size(); ++i)
+        if (is_still_dying(check("destroy", some[i], failed[i]))) left.push_back(some[i]);
+    }
+    return left;
   }
 
   Result<Outfit> equip(DomId domid, uint64_t page_limit, std::span<MemoryPiece> memory) override {
@@ -131,6 +145,19 @@ Error no_xen(int sys_errno) {
 }
 
 }  // namespace
+
+bool is_still_dying(const Status& destroyed) {
+  if (destroyed) return false;
+  const int code = destroyed.error().sys_errno();
+  return code == EAGAIN || code == EBUSY || code == EINTR;
+}
+
+std::vector<DomId> DomainEnder::destroy_domains(std::span<const DomId> domids) {
+  std::vector<DomId> left;
+  std::copy_if(domids.begin(), domids.end(), std::back_inserter(left),
+               [this](DomId domid) { return is_still_dying(destroy_domain(domid)); });
+  return left;
+}
 
 Result<std::unique_ptr<XenCalls>> open_xen_calls() {
   auto* logger = backend::xen::quiet_logger();

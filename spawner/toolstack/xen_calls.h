@@ -63,7 +63,12 @@ class DomainEnder {
  public:
   virtual ~DomainEnder() = default;
   virtual Status destroy_domain(DomId domid) = 0;
+  /// Many in one go. Returns those that have to be asked for again: Xen has not come to their end.
+  virtual std::vector<DomId> destroy_domains(std::span<const DomId> domids);
 };
+
+/// Xen has begun to end a domain and wants to be asked again. (4.17 goes on by itself within one call.)
+bool is_still_dying(const Status& destroyed);
 
 class XenCalls : public DomainEnder {
  public:

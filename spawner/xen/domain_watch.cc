@@ -17,11 +17,14 @@ namespace synfluid::spawner::xen {
 
 namespace {
 
-/// A dead guest's flow waits this long at the most while there are no more domains than a slice has.
-constexpr long kTickNs = 50 * kNsPerMs;
+/// Between two passes over all domains: a dead guest's flow waits this long at the most while there are no
+/// more than a slice has.
+constexpr long kPassNs = 50 * kNsPerMs;
 
-/// One hypercall of about a microsecond a domain: half a millisecond a tick, 1% of a core.
-constexpr uint32_t kSliceDomains = 512;
+/// A flow that comes meanwhile waits for one slice, 0.1 ms; its answer fits a page, which libxencall keeps.
+constexpr uint32_t kSliceDomains = 32;
+/// 10,000 domains are looked at in a second.
+constexpr long kSliceNs = 3 * kNsPerMs;
 
 }  // namespace
 
@@ -33,7 +36,7 @@ Result<DomainWatch> DomainWatch::create(toolstack::XenCalls& xen) {
 
 void DomainWatch::add(VmId vm, uint64_t card_frame) {
   watched_[vm.domid] = {.generation = vm.generation, .card_frame = card_frame};
-  if (!ticking_) set_ticking(true);
+  if (period_ns_ == 0) tick_every(kPassNs);
 }
 
 void DomainWatch::remove(VmId vm) {
@@ -41,11 +44,11 @@ void DomainWatch::remove(VmId vm) {
   if (found != watched_.end() && found->second.generation == vm.generation) watched_.erase(found);
 }
 
-void DomainWatch::set_ticking(bool ticking) {
-  const long period = ticking ? kTickNs : 0;
-  const itimerspec spec{.it_interval = {.tv_sec = 0, .tv_nsec = period},
-                        .it_value = {.tv_sec = 0, .tv_nsec = period}};
-  ticking_ = ticking;
+void DomainWatch::tick_every(long period_ns) {
+  if (period_ns == period_ns_) return;
+  const itimerspec spec{.it_interval = {.tv_sec = 0, .tv_nsec = period_ns},
+                        .it_value = {.tv_sec = 0, .tv_nsec = period_ns}};
+  period_ns_ = period_ns;
   ::timerfd_settime(timer_.get(), 0, &spec, nullptr);
 }
 
@@ -64,7 +67,7 @@ std::optional<VmEvent> DomainWatch::next() {
 
 void DomainWatch::look_at_a_slice() {
   if (watched_.empty()) {
-    set_ticking(false);
+    tick_every(0);
     return;
   }
   const uint16_t lowest = watched_.begin()->first.value();
@@ -75,7 +78,9 @@ void DomainWatch::look_at_a_slice() {
     if (found == watched_.end() || found->second.reported || !(info.shut_down || info.dying)) continue;
     report(info, found->second);
   }
-  next_id_ = infos->size() < kSliceDomains ? 0 : static_cast<uint16_t>(infos->back().domid.value() + 1);
+  const bool is_pass_over = infos->size() < kSliceDomains;
+  next_id_ = is_pass_over ? 0 : static_cast<uint16_t>(infos->back().domid.value() + 1);
+  tick_every(is_pass_over ? kPassNs : kSliceNs);
 }
 
 void DomainWatch::report(const toolstack::DomainInfo& info, Watched& watched) {

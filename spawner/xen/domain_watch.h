@@ -1,8 +1,9 @@
 // Finds out which of our domains have died.
 //
 // Xen tells of a domain's end by VIRQ_DOM_EXC, which only one program of dom0 may have, and that is
-// xenstored. So the watch asks Xen itself, a slice of the domains at a time: the cost of a tick does not grow
-// with their number, only the time until a death is seen does (kSliceDomains every kTick).
+// xenstored. So the watch asks Xen itself, a small slice of the domains at a time: a flow that comes
+// meanwhile does not wait for a walk over all of them, and only the time until a death is seen grows with
+// their number.
 //
 // Threads: the spawner's. Ownership: owns its timer. Errors: a failed question is asked again at the next
 // tick.
@@ -39,7 +40,7 @@ class DomainWatch {
   };
 
   DomainWatch(toolstack::XenCalls& xen, UniqueFd timer) : xen_(xen), timer_(std::move(timer)) {}
-  void set_ticking(bool ticking);
+  void tick_every(long period_ns);
   bool take_tick();
   void look_at_a_slice();
   void report(const toolstack::DomainInfo& info, Watched& watched);
@@ -47,7 +48,7 @@ class DomainWatch {
 
   toolstack::XenCalls& xen_;
   UniqueFd timer_;
-  bool ticking_ = false;
+  long period_ns_ = 0;  ///< 0: the timer stands still
   uint16_t next_id_ = 0;
   std::map<DomId, Watched> watched_;
   std::deque<VmEvent> events_;

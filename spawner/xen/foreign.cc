@@ -14,7 +14,6 @@
 #include "spawner/xen/foreign_store.h"
 #include "spawner/xen/foreign_vm.h"
 #include "spawner/xen/guest_console.h"
-#include "spawner/xen/reaper.h"
 #include "spawner/xen/xen_control_store.h"
 
 namespace synfluid::spawner::xen {
@@ -51,7 +50,6 @@ class ForeignGuests::Impl {
   UniqueFd epoll_;
   std::unique_ptr<ControlStore> store_;
   std::unique_ptr<backend::xen::XenDoorbells> consoles_;
-  std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<ForeignBuilder> builder_;
   std::map<backend::DoorbellToken, ForeignVm*> guests_;
   backend::DoorbellToken last_key_ = 0;
@@ -72,17 +70,12 @@ Status ForeignGuests::Impl::open() {
   if (!store) return store.error();
   auto consoles = backend::xen::XenDoorbells::create();
   if (!consoles) return consoles.error();
-  auto calls = toolstack::open_xen_calls();
-  if (!calls) return calls.error();
-  auto reaper = Reaper::create(std::move(*calls));
-  if (!reaper) return reaper.error();
-  auto builder = open_foreign_builder(**reaper);
+  auto builder = open_foreign_builder(*config_.ender);
   if (!builder) return builder.error();
   if (const Status s = poll((*consoles)->fd()); !s) return s;
   if (const Status s = poll((*store)->event_fd()); !s) return s;
   store_ = std::move(*store);
   consoles_ = std::move(*consoles);
-  reaper_ = std::move(*reaper);
   builder_ = std::move(*builder);
   return {};
 }

@@ -29,6 +29,7 @@ namespace synfluid::spawner::xen {
 
 struct ForeignGuestsConfig {
   toolstack::XenCalls* xen = nullptr;
+  toolstack::DomainEnder* ender = nullptr;  ///< of domains that may be large
   backend::xen::GrantMapper* grants = nullptr;
   /// Where a worker's doorbells arrive; valid for every worker that a VmConfig names.
   std::function<backend::xen::XenDoorbells&(WorkerId)> doorbells;

@@ -1,11 +1,20 @@
 #include "spawner/xen/reaper.h"
 
+#include <chrono>
 #include <system_error>
 #include <utility>
 
 #include <pthread.h>
 
 namespace synfluid::spawner::xen {
+namespace {
+
+/// Until Xen is asked again for what it was not done with.
+constexpr std::chrono::milliseconds kRetry{10};
+/// So often at the end: a second.
+constexpr int kLastTries = 100;
+
+}  // namespace
 
 Result<std::unique_ptr<Reaper>> Reaper::create(std::unique_ptr<toolstack::DomainEnder> inner) {
   std::unique_ptr<Reaper> reaper(new Reaper(std::move(inner)));
@@ -27,9 +36,14 @@ Reaper::~Reaper() {
 }
 
 Status Reaper::destroy_domain(DomId domid) {
+  destroy_domains({&domid, 1});
+  return {};
+}
+
+std::vector<DomId> Reaper::destroy_domains(std::span<const DomId> domids) {
   {
     const std::lock_guard lock(mutex_);
-    dying_.push_back(domid);
+    given_.insert(given_.end(), domids.begin(), domids.end());
   }
   wake_.notify_one();
   return {};
@@ -37,15 +51,41 @@ Status Reaper::destroy_domain(DomId domid) {
 
 void Reaper::run() {
   ::pthread_setname_np(::pthread_self(), "reaper");
+  std::vector<DomId> dying;
   std::unique_lock lock(mutex_);
-  for (;;) {
-    wake_.wait(lock, [this] { return ending_ || !dying_.empty(); });
-    if (dying_.empty()) return;
-    const std::deque<DomId> batch = std::exchange(dying_, {});
+  for (int last_tries = 0; last_tries < kLastTries; last_tries += ending_ ? 1 : 0) {
+    take_news(lock, dying);
+    if (dying.empty()) return;
     lock.unlock();
-    for (const DomId domid : batch) static_cast<void>(inner_->destroy_domain(domid));
+    dying = inner_->destroy_domains(dying);
     lock.lock();
   }
+}
+
+/// Waits for something to do: none if it is the end.
+void Reaper::take_news(std::unique_lock<std::mutex>& lock, std::vector<DomId>& dying) {
+  const auto is_news = [this] { return ending_ || !given_.empty(); };
+  if (dying.empty()) {
+    wake_.wait(lock, is_news);
+  } else if (ending_) {
+    lock.unlock();
+    std::this_thread::sleep_for(kRetry);
+    lock.lock();
+  } else {
+    wake_.wait_for(lock, kRetry, is_news);
+  }
+  dying.insert(dying.end(), given_.begin(), given_.end());
+  given_.clear();
+}
+
+Status PromptEnder::destroy_domain(DomId domid) {
+  destroy_domains({&domid, 1});
+  return {};
+}
+
+std::vector<DomId> PromptEnder::destroy_domains(std::span<const DomId> domids) {
+  const std::vector<DomId> left = xen_.destroy_domains(domids);
+  return left.empty() ? left : reaper_.destroy_domains(left);
 }
 
 }  // namespace synfluid::spawner::xen

@@ -23,6 +23,7 @@
 #include "spawner/xen/doorbell_ids.h"
 #include "spawner/xen/entropy.h"
 #include "spawner/xen/foreign.h"
+#include "spawner/xen/reaper.h"
 
 namespace synfluid::spawner {
 
@@ -40,6 +41,8 @@ using xen::DoorbellId;
 using xen::DoorbellIds;
 using xen::ForeignGuests;
 using xen::ForeignImage;
+using xen::PromptEnder;
+using xen::Reaper;
 
 /// Two gateways would sweep each other's guests away.
 constexpr char kLockPath[] = "/run/synfluid-xen.lock";
@@ -48,6 +51,9 @@ constexpr uint32_t kListDomains = 1024;
 
 /// Xen's highest.
 constexpr DomId kHighestDomId{32751};
+
+/// A guest that may have more is the reaper's to end: this many cost half a millisecond.
+constexpr uint32_t kPromptlyEndedPages = 256;
 
 /// One worker's event channels, and the ids that they are open for.
 struct WorkerDoorbells {
@@ -77,7 +83,14 @@ class XenVm final : public Vm {
         doorbells_(doorbells) {
     watch_.add(id_, built_.card_frame);
   }
-  ~XenVm() override { watch_.remove(id_); }
+  ~XenVm() override { unwire(); }
+
+  bool is_ended_by(const toolstack::DomainEnder& ender) const { return built_.domain.is_ended_by(ender); }
+  /// Unmaps its pages; the caller ends its domain.
+  DomId let_go() {
+    unwire();
+    return built_.domain.let_go();
+  }
 
   VmId id() const override { return id_; }
   Status start() override { return xen_.unpause(id_.domid); }
@@ -96,6 +109,11 @@ class XenVm final : public Vm {
   }
 
  private:
+  void unwire() {
+    watch_.remove(id_);
+    link_.reset();
+  }
+
   // The link goes before the domain: Xen keeps a domain whose pages are mapped. The id is free when its
   // domain is gone.
   VmId id_;
@@ -131,9 +149,9 @@ class WatchedForeignVm final : public Vm {
 
 class XenHypervisor final : public Hypervisor {
  public:
-  XenHypervisor(UniqueFd lock, std::unique_ptr<XenCalls> xen, DomainWatch watch,
-                std::vector<std::unique_ptr<XenDoorbells>> sets, uint32_t channels_ahead)
-      : lock_(std::move(lock)), xen_(std::move(xen)), watch_(std::move(watch)), builder_(*xen_) {
+  XenHypervisor(UniqueFd lock, std::unique_ptr<XenCalls> xen, std::unique_ptr<Reaper> reaper,
+                DomainWatch watch, std::vector<std::unique_ptr<XenDoorbells>> sets, uint32_t channels_ahead)
+      : lock_(std::move(lock)), xen_(std::move(xen)), reaper_(std::move(reaper)), watch_(std::move(watch)) {
     const auto ahead = channels_ahead / static_cast<uint32_t>(sets.size());
     for (auto& set : sets) {
       XenDoorbells* const doorbells = set.get();
@@ -146,10 +164,12 @@ class XenHypervisor final : public Hypervisor {
 
   /// The part of the set-up that may fail.
   Status open() {
-    auto foreign = ForeignGuests::create(
-        {.xen = xen_.get(), .grants = &grants_, .doorbells = [this](WorkerId worker) -> XenDoorbells& {
-           return *doorbells_.at(worker.value()).set;
-         }});
+    auto foreign = ForeignGuests::create({.xen = xen_.get(),
+                                          .ender = reaper_.get(),
+                                          .grants = &grants_,
+                                          .doorbells = [this](WorkerId worker) -> XenDoorbells& {
+                                            return *doorbells_.at(worker.value()).set;
+                                          }});
     if (!foreign) return foreign.error();
     foreign_ = std::move(*foreign);
     events_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
@@ -195,6 +215,15 @@ class XenHypervisor final : public Hypervisor {
       if (built.error().code() != ErrorCode::kConflict || tries <= 1) return built.error();
       std::move(*doorbell).set_aside();
     }
+  }
+
+  void destroy_many(std::vector<std::unique_ptr<Vm>> vms) override {
+    std::vector<DomId> domids;
+    for (const auto& vm : vms)
+      if (auto* ours = dynamic_cast<XenVm*>(vm.get()); ours != nullptr && ours->is_ended_by(ender_))
+        domids.push_back(ours->let_go());
+    ender_.destroy_domains(domids);
+    vms.clear();
   }
 
   backend::DoorbellSet& doorbells(WorkerId worker) override { return *doorbells_.at(worker.value()).set; }
@@ -243,6 +272,7 @@ class XenHypervisor final : public Hypervisor {
                                               .pages = guest.layout.shared_area_pages,
                                               .token = config.doorbell});
     if (!link) return link.error();
+    if (guest.layout.memory_pages > kPromptlyEndedPages) built.domain.end_by(*reaper_);
     return std::unique_ptr<Vm>(std::make_unique<XenVm>(id, std::move(doorbell), std::move(built),
                                                        std::move(*link), *xen_, watch_, doorbells_));
   }
@@ -279,10 +309,12 @@ class XenHypervisor final : public Hypervisor {
 
   UniqueFd lock_;
   std::unique_ptr<XenCalls> xen_;
+  std::unique_ptr<Reaper> reaper_;
+  PromptEnder ender_{*xen_, *reaper_};
   DomainWatch watch_;
   xen::FreshIds fresh_ids_{kHighestDomId};
   std::vector<WorkerDoorbells> doorbells_;
-  DomainBuilder builder_;
+  DomainBuilder builder_{*xen_, ender_};
   GrantMapper grants_;
   xen::EntropyPool entropy_;
   std::unique_ptr<ForeignGuests> foreign_;
@@ -306,6 +338,10 @@ Result<std::unique_ptr<Hypervisor>> open_xen_hypervisor(const XenHypervisorConfi
   if (!xen) return xen.error();
   auto lock = take_lock();
   if (!lock) return lock.error();
+  auto reapers_xen = toolstack::open_xen_calls();
+  if (!reapers_xen) return reapers_xen.error();
+  auto reaper = Reaper::create(std::move(*reapers_xen));
+  if (!reaper) return reaper.error();
   auto watch = DomainWatch::create(**xen);
   if (!watch) return watch.error();
   std::vector<std::unique_ptr<XenDoorbells>> doorbells;
@@ -314,8 +350,9 @@ Result<std::unique_ptr<Hypervisor>> open_xen_hypervisor(const XenHypervisorConfi
     if (!set) return set.error();
     doorbells.push_back(std::move(*set));
   }
-  auto hypervisor = std::make_unique<XenHypervisor>(std::move(*lock), std::move(*xen), std::move(*watch),
-                                                    std::move(doorbells), config.channels_ahead);
+  auto hypervisor =
+      std::make_unique<XenHypervisor>(std::move(*lock), std::move(*xen), std::move(*reaper),
+                                      std::move(*watch), std::move(doorbells), config.channels_ahead);
   if (const Status opened = hypervisor->open(); !opened) return opened.error();
   return std::unique_ptr<Hypervisor>(std::move(hypervisor));
 }

@@ -1,6 +1,7 @@
-// Fails the builder at each of its steps on real Xen, and guests in ways of their own, and looks whether Xen
-// is as it was: domains, free memory, grants, event channels. Runs in dom0 as root.
+// Fails the builder at each of its steps on real Xen, the start, the end, and guests in ways of their own,
+// and looks whether Xen is as it was: domains, free memory, grants, event channels. Runs in dom0 as root.
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <functional>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "spawner/toolstack/domain_builder.h"
 #include "spawner/toolstack/failing_xen_calls.h"
 #include "spawner/xen/domain_watch.h"
+#include "spawner/xen/reaper.h"
 #include "spawner/xen/xen_hypervisor.h"
 
 namespace synfluid {
@@ -34,6 +36,9 @@ using spawner::toolstack::XenCalls;
 
 constexpr uint64_t kMemory = 256 << 10;
 constexpr uint64_t kLargeMemory = 8 << 20;
+/// Xen takes 16 ms to end it.
+constexpr uint64_t kSlowBytes = 64 << 20;
+constexpr uint16_t kMany = 3;
 constexpr uint32_t kAllDomains = 1024;
 constexpr DomId kDomId{32751};
 
@@ -116,6 +121,12 @@ class Faults {
     tests_.run("a claim on more than Xen has left", [this] { return claims_are_kept(); });
     tests_.run("more grants than the guest gives", [this] { return too_many_grants(); });
     tests_.run("a guest that jumps into its data", [this] { return crash(); });
+    tests_.run("a start that fails", [this] { return start_fails(); });
+    tests_.run("guests that are ended in one go, one of them gone already",
+               [this] { return end_in_one_go(); });
+    tests_.run("a domain that Xen has to be asked about again", [this] { return ask_again(); });
+    tests_.run("a large guest that is slow to die, and a new one meanwhile",
+               [this] { return slow_to_die(); });
     tests_.run("guests that a former run left", [this] { return sweep(); });
     return tests_.end();
   }
@@ -226,6 +237,77 @@ class Faults {
       return event->vm == id && event->kind == spawner::VmEvent::Kind::kCrashed ? "" : "another event came";
     }
     return "nobody noticed";
+  }
+
+  std::string start_fails() {
+    auto built = builder_.build(guest_, identity(10));
+    if (!built) return built.error().text();
+    const auto link = connect(*built, guest_.layout.shared_area_pages);
+    if (!link) return link.error().text();
+    FailingXenCalls failing(xen_);
+    failing.faults().fail_at(1);
+    return failing.unpause(kDomId) ? "it was started" : "";
+  }
+
+  std::string end_in_one_go() {
+    std::vector<BuiltDomain> guests;
+    std::vector<DomId> domids;
+    for (uint16_t i = 0; i < kMany; ++i) {
+      auto guest = identity(11);
+      guest.domid = DomId(static_cast<uint16_t>(kDomId.value() - i));
+      auto built = builder_.build(guest_, guest);
+      if (!built) return built.error().text();
+      domids.push_back(built->domain.let_go());
+    }
+    if (const auto ended = xen_.destroy_domain(domids[1]); !ended) return ended.error().text();
+    const auto left = xen_.destroy_domains(domids);
+    return left.empty() ? "" : fmt::format("{} of {} are left", left.size(), domids.size());
+  }
+
+  /// What Xen 4.17 does not say by itself.
+  class NotDone final : public spawner::toolstack::DomainEnder {
+   public:
+    Status destroy_domain(DomId) override { return Error::from_errno(EAGAIN, "destroy"); }
+  };
+
+  std::string ask_again() {
+    auto reapers_xen = spawner::toolstack::open_xen_calls();
+    if (!reapers_xen) return reapers_xen.error().text();
+    auto reaper = spawner::xen::Reaper::create(std::move(*reapers_xen));
+    if (!reaper) return reaper.error().text();
+    NotDone not_done;
+    spawner::xen::PromptEnder ender(not_done, **reaper);
+    DomainBuilder builder(xen_, ender);
+    const auto built = builder.build(guest_, identity(12));
+    return built ? "" : built.error().text();
+  }
+
+  std::string slow_to_die() {
+    auto hypervisor = spawner::open_xen_hypervisor({.workers = 1});
+    if (!hypervisor) return hypervisor.error().text();
+    const auto slow = prepare(**hypervisor, kSlowBytes);
+    const auto quick = prepare(**hypervisor, kMemory);
+    if (!slow || !quick) return "no image";
+    auto large = (*hypervisor)->create(**slow, {.name = "slow", .generation = 13});
+    if (!large) return large.error().text();
+    const DomId domid = (*large)->id().domid;
+    const auto layout = spawner::toolstack::make_guest_template(guest::xen_image(), "slow", kSlowBytes, 0);
+    for (uint32_t pfn = layout->layout.populated_pages; pfn < layout->layout.pages; ++pfn)
+      if (const auto page = xen_.populate(domid, pfn, 0); !page) return page.error().text();
+    large->reset();
+    const auto small = (*hypervisor)->create(**quick, {.name = "quick", .generation = 14});
+    if (!small) return small.error().text();
+    if (const auto started = (*small)->start(); !started) return started.error().text();
+    const auto still_there = xen_.list_domains(domid, 1);
+    if (!still_there || still_there->empty() || still_there->front().domid != domid)
+      return "the new one was made when the large one had died";
+    return "";
+  }
+
+  static Result<std::unique_ptr<spawner::PreparedImage>> prepare(spawner::Hypervisor& hypervisor,
+                                                                 uint64_t bytes) {
+    return hypervisor.prepare(
+        {.service = "faults", .image = "builtin:responder", .memory_bytes = bytes, .config = {}});
   }
 
   std::string sweep() {

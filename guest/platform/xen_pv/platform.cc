@@ -75,7 +75,6 @@ class XenPvPlatform final : public Platform {
 
   void ring_host() override { send_event(port_); }
 
-
   [[noreturn]] void halt(const char*) override { shut_down(SHUTDOWN_crash); }
 
   std::byte* shared_area() override { return area_; }

@@ -4,6 +4,7 @@
 // connect(). Threads: the hypervisor's calls from one thread; crash(), exit() and connect() from any.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <memory>
@@ -23,6 +24,7 @@
 namespace synfluid::spawner::testing {
 
 inline constexpr uint32_t kFakeBuffers = 4;
+inline constexpr uint64_t kFakeVmBytes = 1 << 20;
 
 class FakeDoorbells final : public backend::DoorbellSet {
  public:
@@ -69,7 +71,10 @@ class FakeHypervisor final : public Hypervisor {
 
   Result<std::unique_ptr<Vm>> create(const PreparedImage& prepared, const VmConfig& config) override {
     const std::lock_guard lock(mutex);
-    if (live >= capacity) return Error(ErrorCode::kNoMemory, "no memory for another guest");
+    if (live >= capacity || refuse_all) {
+      ++refused;
+      return Error(ErrorCode::kNoMemory, "no memory for another guest");
+    }
     const auto& image = dynamic_cast<const Image&>(prepared);
     auto guest = std::make_shared<FakeGuest>();
     guest->id = {DomId(next_domid--), config.generation};
@@ -86,6 +91,11 @@ class FakeHypervisor final : public Hypervisor {
     return std::unique_ptr<Vm>(std::make_unique<FakeVm>(*this, guest));
   }
 
+  void destroy_many(std::vector<std::unique_ptr<Vm>> vms) override {
+    batches.push_back(vms.size());
+    vms.clear();
+  }
+
   backend::DoorbellSet& doorbells(WorkerId) override { return doorbells_; }
   int event_fd() const override { return event_.get(); }
   std::optional<VmEvent> next_event() override {
@@ -98,7 +108,9 @@ class FakeHypervisor final : public Hypervisor {
       const ssize_t got = ::read(event_.get(), &taken, sizeof taken);
     return event;
   }
-  Result<uint64_t> memory_left() override { return uint64_t{capacity - live} << 20; }
+  Result<uint64_t> memory_left() override {
+    return uint64_t{capacity - std::min(capacity, live)} * kFakeVmBytes;
+  }
   Result<uint32_t> sweep() override { return 0u; }
 
   void push(VmEvent event) {
@@ -118,9 +130,12 @@ class FakeHypervisor final : public Hypervisor {
   uint32_t capacity = 1000;
   uint32_t live = 0;
   uint32_t created = 0;
+  uint32_t refused = 0;
+  bool refuse_all = false;
   int images = 0;
   uint16_t next_domid = 32751;
   std::vector<std::shared_ptr<FakeGuest>> guests;
+  std::vector<size_t> batches;  ///< VMs that were destroyed in one go
 
  private:
   class FakeVm final : public Vm {

@@ -6,6 +6,9 @@ namespace {
 
 using enum SpawnOutcome;
 
+/// What Spawner::Config sets apart for flows, in VMs of the fake's.
+constexpr uint32_t kReserveVms = 32;
+
 TEST_F(SpawnerTest, APoolIsFilledToItsMinimumWhenThePolicyIsActivated) {
   spawner_->activate(services_);
   clock_.advance(10 * kNsPerMs);
@@ -110,17 +113,60 @@ TEST_F(FilledPoolTest, PooledVmsGiveWayWhenMaxVmsIsReached) {
   EXPECT_EQ(fake_.live, 2u);
 }
 
-TEST_F(FilledPoolTest, AFailingRefillBacksOff) {
-  faulty_.faults().fail_at(FaultPlan::kNever);
+TEST_F(FilledPoolTest, MemoryPressureEmptiesThePoolUntilThereIsEnough) {
+  policies::PolicySpec spec = test_policy();
+  spec.services[kPooled].pool = {.min = 8, .max = 8};
+  services_ = prepare(spec);
+  fill();
+  ASSERT_EQ(in_state(VmState::kPooled), 8u);
+  fake_.capacity = fake_.live + kReserveVms - 3;  // somebody else has taken the rest
+  clock_.advance(kNsPerSecond);
+  settle();
+  EXPECT_EQ(in_state(VmState::kPooled), 5u) << "as many as it takes, and no more";
   fake_.capacity = 0;
+  clock_.advance(kNsPerSecond);
+  settle();
+  EXPECT_EQ(in_state(VmState::kPooled), 0u);
+  fake_.capacity = 1000;
+  clock_.advance(kNsPerSecond);
+  fill();
+  EXPECT_EQ(in_state(VmState::kPooled), 8u);
+}
+
+TEST_F(FilledPoolTest, ThePressureIsFoundWithoutAnybodyAsking) {
+  fake_.capacity = 0;
+  const auto next = spawner_->next_deadline_ns();
+  ASSERT_TRUE(next);
+  EXPECT_LE(*next, clock_.now_ns() + kNsPerSecond);
+}
+
+TEST_F(SpawnerTest, APoolLeavesFlowsTheirMemory) {
+  policies::PolicySpec spec = test_policy();
+  spec.services[kPooled].pool = {.min = 8, .max = 8};
+  services_ = prepare(spec);
+  fake_.capacity = kReserveVms + 4;
+  spawner_->activate(services_);
+  for (int second = 0; second < 20; ++second) {
+    clock_.advance(kNsPerSecond);
+    settle();
+  }
+  const size_t pooled = in_state(VmState::kPooled);
+  EXPECT_GE(pooled, 2u);
+  EXPECT_LE(pooled, 4u);
+  EXPECT_EQ(fake_.created, pooled) << "what was taken is not given up again";
+  for (uint32_t flow = 0; flow < kReserveVms; ++flow) EXPECT_EQ(serve(0, kPerFlow).outcome, kServed);
+}
+
+TEST_F(FilledPoolTest, AFailingRefillBacksOff) {
+  fake_.refuse_all = true;
   serve(0, kPooled);
-  const uint64_t before = faulty_.faults().steps();
+  const uint32_t before = fake_.refused;
   for (int ms = 0; ms < 1000; ++ms) {
     clock_.advance(kNsPerMs);
     settle();
   }
-  EXPECT_LE(faulty_.faults().steps() - before, 6u) << "after 0.1, 0.2, 0.4 … seconds";
-  EXPECT_GE(faulty_.faults().steps() - before, 2u);
+  EXPECT_LE(fake_.refused - before, 6u) << "after 0.1, 0.2, 0.4 … seconds";
+  EXPECT_GE(fake_.refused - before, 2u);
 }
 
 TEST_F(FilledPoolTest, DrainEmptiesThePoolAndFailsNewRequestsWhileVmsRunOn) {

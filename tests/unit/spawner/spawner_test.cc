@@ -94,19 +94,6 @@ TEST_F(SpawnerTest, MaxVmsHoldsForRequestsWithoutATicketToo) {
   EXPECT_EQ(fake_.live, 2u);
 }
 
-TEST_F(SpawnerTest, ARequestDoesNotWaitForManyTeardowns) {
-  for (int i = 0; i < 60; ++i) serve(0, kPerFlow);
-  std::vector<VmId> owned;
-  for (const auto& [vm, vif] : vifs_) owned.push_back(vm);
-  for (const VmId vm : owned) give_back(0, vm);
-  spawner_->step();
-  EXPECT_GE(fake_.live, 58u);
-  ask(0, kPerFlow);
-  spawner_->step();
-  EXPECT_EQ(reply(0).outcome, kServed);
-  EXPECT_GE(fake_.live, 55u);
-}
-
 // --- Death ---
 
 TEST_F(SpawnerTest, ACrashIsToldToTheOwnerWhoGivesTheVifBack) {
