@@ -151,6 +151,24 @@ process_is_gone() { ! kill -0 "$1" 2>/dev/null; }
 vm_count() { ctl --json vms | grep -c '"domid"' || true; }
 no_vms() { [ "$(vm_count)" -eq 0 ]; }
 
+# status_value NAME: one number of `ctl status`.
+status_value() { ctl status | awk -v name="$1" '$1 == name { print $2 }'; }
+
+# What a platform can leave behind, and how much memory it has, each in its own words.
+case $HYPERVISOR in
+  xen)
+    what_is_left() { xl list | awk 'NR > 1 && $1 != "Domain-0"' && xenstore_nodes; }
+    xenstore_nodes() { xenstore-ls /local/domain 2>/dev/null | grep -E '^[1-9][0-9]* =' || true; }
+    free_memory() { xl info free_memory; }
+    ;;
+  process)
+    what_is_left() { pgrep -l '^synfluid-vm' || true; }
+    free_memory() { echo 0; }
+    ;;
+esac
+nothing_of_ours_is_left() { [ -z "$(what_is_left)" ]; }
+memory_is_back() { [ "$(free_memory)" -ge "$1" ]; }
+
 # --- clients -------------------------------------------------------------------------------------------------------
 
 # get SUBSCRIBER-NUMBER HOST PORT ADDRESS PATH [CURL OPTION...]
@@ -170,6 +188,15 @@ portal() { # SUBSCRIBER-NUMBER [CURL OPTION...]
 
 # field NAME: the value behind `NAME:` in a portal's page.
 field() { sed -n "s/^$1: *//p" | tr -d '\r'; }
+
+# Waits for the curls in the background, not for the gateway; fails if one of them did.
+wait_for_clients() {
+  local pid gateway
+  gateway=$(gateway_pid)
+  for pid in $(jobs -p); do
+    [ "$pid" = "$gateway" ] || wait "$pid" || fail "a client failed with status $?"
+  done
+}
 
 # --- running -------------------------------------------------------------------------------------------------------
 

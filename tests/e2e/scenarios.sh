@@ -206,15 +206,6 @@ scenario_a_syn_summons_a_linux_that_serves_a_page() {
 
 # --- parts of scenarios --------------------------------------------------------------------------------------------
 
-# Waits for the curls in the background, not for the gateway; fails if one of them did.
-wait_for_clients() {
-  local pid gateway
-  gateway=$(gateway_pid)
-  for pid in $(jobs -p); do
-    [ "$pid" = "$gateway" ] || wait "$pid" || fail "a client failed with status $?"
-  done
-}
-
 download_and_compare() { # [PORT]: 8080 is served by passthrough, 9000 by nobody
   get 1 shop.example.net "${1:-8080}" "$WEB4" /5mb.bin --max-time 300 -o "$WORK/5mb.out"
   cmp -s "$WORK/5mb.out" "$WORK/www/shop/5mb.bin" || fail "what arrived is not what was sent"
@@ -285,27 +276,8 @@ default: bypass
 END
 }
 
-# status_value NAME: one number of `ctl status`.
-status_value() { ctl status | awk -v name="$1" '$1 == name { print $2 }'; }
-
 policy_without_spawn_limits() {
   sed 's/per_subscriber: .*/per_subscriber: { spawn_rate: 1000\/s, max_vms: 1000 }/' "$WORK/cold.yaml" \
     >"$WORK/unlimited.yaml"
   echo "$WORK/unlimited.yaml"
 }
-
-memory_is_back() { [ "$(free_memory)" -ge "$1" ]; }
-
-# What a platform can leave behind, and how much memory it has, each in its own words.
-case $HYPERVISOR in
-  xen)
-    what_is_left() { xl list | awk 'NR > 1 && $1 != "Domain-0"' && xenstore_nodes; }
-    xenstore_nodes() { xenstore-ls /local/domain 2>/dev/null | grep -E '^[1-9][0-9]* =' || true; }
-    free_memory() { xl info free_memory; }
-    ;;
-  process)
-    what_is_left() { pgrep -l '^synfluid-vm' || true; }
-    free_memory() { echo 0; }
-    ;;
-esac
-nothing_of_ours_is_left() { [ -z "$(what_is_left)" ]; }
