@@ -48,7 +48,7 @@ constexpr uint32_t kFewWatches = 10;
 constexpr uint32_t kFewDomains = 10;
 /// Where a peer's operation takes milliseconds, so many tell enough.
 constexpr uint32_t kPeerOperations = 100;
-/// By the instruction clock a round differs from the next by less than a hundredth.
+/// By the instruction clock a round differs from the next by less than a fiftieth.
 constexpr StoreLoad kInstructionsLoad = {.rounds = 3, .operations = 320};
 constexpr StoreLoad kWallLoad = {.rounds = 7, .operations = 2'000};
 constexpr const char* kOurs = "synfluid";
