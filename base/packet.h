@@ -2,7 +2,8 @@
 //
 // Understands 802.1Q and QinQ (up to two tags), IPv4 with options, IPv6 with extension headers (hop-by-hop,
 // routing, destination options, authentication, fragment), TCP. Nothing is copied out but the key; all else
-// is offsets from the start of the frame. No allocation; reads only inside the span it is given.
+// is offsets from the start of the frame. Untagged IPv4 without options, most of all traffic, is told by two
+// words of the frame and takes a short way. No allocation; reads only inside the span it is given.
 //
 // Sources: IEEE 802.1Q, RFC 791, RFC 8200, RFC 9293.
 #pragma once
@@ -36,7 +37,9 @@ inline constexpr uint8_t kPsh = 0x08;
 inline constexpr uint8_t kAck = 0x10;
 }  // namespace tcp_flag
 
-struct ParsedPacket {
+/// One cache line: the key first, in whole words.
+struct alignas(64) ParsedPacket {
+  OrientedKey flow;
   PacketKind kind = PacketKind::kNotIp;
   uint8_t tcp_flags = 0;
   uint16_t l3_offset = 0;       ///< first byte of the IP header
@@ -45,7 +48,6 @@ struct ParsedPacket {
   uint16_t payload_length = 0;  ///< by the IP header's length, not the frame's: Ethernet padding is left out
   uint32_t tcp_seq = 0;
   uint32_t tcp_ack = 0;
-  OrientedKey flow;
 
   /// The first packet of a connection: SYN and nothing that contradicts it.
   bool is_pure_syn() const {
@@ -55,6 +57,11 @@ struct ParsedPacket {
   bool has_flag(uint8_t flag) const { return (tcp_flags & flag) != 0; }
 };
 
+static_assert(sizeof(ParsedPacket) == 64);
+
 ParsedPacket parse_packet(std::span<const std::byte> frame) noexcept;
+
+/// The same answer by the general way alone, without the short one for the commonest frames: for comparison.
+ParsedPacket parse_packet_by_steps(std::span<const std::byte> frame) noexcept;
 
 }  // namespace synfluid

@@ -194,8 +194,11 @@ Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempo
   };
   auto ports = gateway::Ports::open(named(vdevs[0]), named(vdevs[1]), 1, pool);
   if (!ports) return ports.error();
-  auto peer = Testpmd::create(
-      {.vdevs = vdevs, .frames = frames_for(flows), .frame_room = kFrameRoom, .memory_mib = 1024});
+  auto peer = Testpmd::create({.vdevs = vdevs,
+                               .frames = frames_for(flows),
+                               .frame_room = kFrameRoom,
+                               .memory_mib = 1024,
+                               .burst = kBurst});
   if (!peer) return peer.error();
   std::vector<double> ours, theirs, ratios;
   for (int round = 0; round < options.rounds; ++round) {

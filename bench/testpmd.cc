@@ -41,7 +41,7 @@ std::vector<std::string> command_line(const Testpmd::Config& config, const std::
   for (const std::string& vdev : config.vdevs) words.push_back("--vdev=" + vdev);
   for (const std::string& word :
        {std::string("--"), std::string("-i"), "--forward-mode=" + config.forward_mode,
-        std::string("--burst=32"), std::string("--no-flush-rx"),
+        fmt::format("--burst={}", config.burst), std::string("--no-flush-rx"),
         fmt::format("--total-num-mbufs={}", config.frames), fmt::format("--mbuf-size={}", config.frame_room)})
     words.push_back(word);
   if (config.descriptors > 0)

@@ -26,6 +26,7 @@ class Testpmd {
     uint32_t memory_mib = 0;
     int cpu = -1;              ///< of the forwarding thread; -1: any
     uint16_t descriptors = 0;  ///< of each queue; 0: its own choice
+    size_t burst = 32;
   };
   static Result<std::unique_ptr<Testpmd>> create(const Config& config);
   ~Testpmd();

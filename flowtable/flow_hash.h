@@ -27,6 +27,8 @@ using Secret = std::array<uint64_t, 2>;
 /// From the kernel's generator. One per boot and process.
 Result<Secret> random_secret();
 
+__extension__ using Wide = unsigned __int128;
+
 class FlowHash {
  public:
   explicit FlowHash(const Secret& secret) noexcept;
@@ -40,7 +42,6 @@ class FlowHash {
   uint64_t operator()(const FlowKey& key) const noexcept { return (*this)(KeyWords::of(key)); }
 
  private:
-  __extension__ using Wide = unsigned __int128;
   static Wide product(uint64_t a, uint64_t b) noexcept { return static_cast<Wide>(a) * b; }
   static uint64_t low_half(Wide w) noexcept { return static_cast<uint64_t>(w); }
   static uint64_t high_half(Wide w) noexcept { return static_cast<uint64_t>(w >> 64); }

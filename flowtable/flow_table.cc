@@ -5,32 +5,16 @@
 
 #include <fmt/format.h>
 
+#include "flowtable/search.h"
 #include "flowtable/tag_match.h"
 
 namespace synfluid::flowtable {
 
 namespace {
 
-__extension__ using Wide = unsigned __int128;
-
 /// Indices stay below kNoFlow and bucket numbers below the wheel's mark, with room to spare.
 constexpr uint32_t kMostSlots = 0x80000000;
-/// Set in every tag, because tag 0 is a free slot.
-constexpr uint32_t kTagBit = 0x8000;
 constexpr size_t kBucketBytes = sizeof(TagLine) + sizeof(TimerLine) + kRowBytes;
-
-/// To the second-level cache: it can wait for more lines at a time than the first, and a burst needs them all
-/// at once (27 against 20 ns a hit in the bench). Always inline: GCC 12 takes a function that only prefetches
-/// for one without effect, and drops the calls.
-SYNFLUID_INLINE void prefetch(const void* at) {
-  constexpr int kForRead = 0;
-  constexpr int kSecondLevel = 2;
-  __builtin_prefetch(at, kForRead, kSecondLevel);
-}
-
-uint32_t lowest_slot(uint32_t mask) {
-  return static_cast<uint32_t>(std::countr_zero(mask));
-}
 
 std::array<uint16_t, kStates> in_ticks(const Config& config) {
   std::array<uint16_t, kStates> ticks;
@@ -76,16 +60,6 @@ std::string_view to_string(FlowState state) {
   return "unknown";
 }
 
-/// Where a key belongs, and what to look for there: the home bucket, and the lower half of the hash, which is
-/// filter class (bits 28-31), step (16-21) and tag (0-14). Taken apart where it is needed, not before.
-struct FlowTable::Probe {
-  uint32_t home;
-  uint32_t bits;
-
-  uint32_t filter_class() const { return bits >> 28; }
-  uint16_t tag() const { return static_cast<uint16_t>(bits); }
-};
-
 Result<std::unique_ptr<FlowTable>> FlowTable::create(const Config& config, int64_t now_ns) {
   if (Status checked = check(config); !checked) return checked.error().within("flow table");
   const uint32_t buckets = (config.capacity + kSlots - 1) / kSlots;
@@ -98,7 +72,7 @@ Result<std::unique_ptr<FlowTable>> FlowTable::create(const Config& config, int64
 FlowTable::FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns)
     : buckets_(buckets),
       step_mask_(buckets > kSteps ? kSteps - 1 : 0),
-      look_up_(look_up_by(config.tag_compare)),
+      narrow_(narrow_by(config.tag_compare)),
       idle_ticks_(in_ticks(config)),
       hash_(config.secret),
       memory_(std::move(memory)),
@@ -107,38 +81,12 @@ FlowTable::FlowTable(const Config& config, uint32_t buckets, Pages memory, int64
       wheel_(reinterpret_cast<TimerLine*>(tags_ + buckets), now_ns, config.tick_ns,
              *std::max_element(idle_ticks_.begin(), idle_ticks_.end())) {}
 
-SYNFLUID_INLINE FlowTable::Probe FlowTable::probe(const KeyWords& words) const noexcept {
-  const uint64_t hash = hash_(words);
-  return {static_cast<uint32_t>(static_cast<Wide>(hash) * buckets_ >> 64),
-          static_cast<uint32_t>(hash) | kTagBit};
-}
-
-SYNFLUID_INLINE uint32_t FlowTable::behind(uint32_t bucket, const Probe& at) const noexcept {
-  bucket += (at.bits >> 16 & step_mask_) + 1;
-  return bucket >= buckets_ ? bucket - buckets_ : bucket;
-}
-
-SYNFLUID_INLINE bool FlowTable::holds(const Place& place, const KeyWords& words) noexcept {
-  const AddressWords& low = place.low();
-  const AddressWords& high = place.high();
-  return ((low.head ^ words.low_head) | (low.tail ^ words.low_tail) | (high.head ^ words.high_head) |
-          (high.tail ^ words.high_tail) | (place.rest().ports ^ words.ports)) == 0;
-}
-
-/// The lines that holds() will read, and the owner after it.
-SYNFLUID_INLINE void FlowTable::prefetch_place(const Place& place) noexcept {
-  prefetch(&place.low());
-  if (place.is_whole()) return;
-  prefetch(&place.high());
-  prefetch(&place.rest());
-}
-
-template <class Match>
+/// From the bucket that `at` has come to on: its home, or one behind.
 FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) const noexcept {
   uint32_t bucket = at.home;
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const TagLine& line = tags_[bucket];
-    for (uint32_t mask = Match::slots(line, at.tag()); mask != 0; mask &= mask - 1) {
+    for (uint32_t mask = BaselineMatch::slots(line, at.tag()); mask != 0; mask &= mask - 1) {
       const uint32_t slot = lowest_slot(mask);
       if (holds(Place(rows_, bucket, slot), words)) return bucket * kSlots + slot;
     }
@@ -150,99 +98,89 @@ FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) cons
 }
 
 FlowIndex FlowTable::find(const FlowKey& key) const noexcept {
-  FlowIndex flow;
-  (this->*look_up_)(&key, &flow, 1);
-  return flow;
+  const KeyWords words = KeyWords::of(key);
+  return find_from_home(words, probe(words));
+}
+
+Found FlowTable::find_value(const FlowKey& key) noexcept {
+  const FlowIndex flow = find(key);
+  if (flow == kNoFlow) return {};
+  return {flow, &value(flow)};
 }
 
 size_t FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept {
   assert(out.size() >= keys.size());
+  std::array<Search, kBurst> searches;
   size_t found = 0;
-  for (size_t done = 0; done < keys.size(); done += kBurst)
-    found += (this->*look_up_)(keys.data() + done, out.data() + done, std::min(kBurst, keys.size() - done));
+  for (size_t done = 0; done < keys.size(); done += kBurst) {
+    const size_t count = std::min(kBurst, keys.size() - done);
+    for (size_t i = 0; i < count; ++i) searches[i] = seek(keys[done + i]);
+    std::fill_n(out.begin() + static_cast<ptrdiff_t>(done), count, kNoFlow);
+    for (uint32_t mask = (this->*narrow_)(searches.data(), count); mask != 0; mask &= mask - 1) {
+      const uint32_t i = static_cast<uint32_t>(std::countr_zero(mask));
+      const Search& s = searches[i];
+      const FlowKey& key = keys[done + i];
+      out[done + i] =
+          is_found(s, key) ? s.at.home * kSlots + s.slot : find_from_home(KeyWords::of(key), s.at);
+      found += out[done + i] != kNoFlow;
+    }
+  }
   return found;
 }
 
-/// A slot with a key's tag: it remains to compare the keys.
-struct FlowTable::Candidate {
-  uint32_t number;  ///< of the key in the burst
-  uint32_t bucket;
-  uint32_t slot;
-};
-
-// Four passes, so that lines come in while others are worked on: hash; compare tags at home; compare tags
-// behind it, for the few keys whose filter class has gone past home; compare keys. Only what is rare (a flow
-// two buckets behind its home, a tag that deceived) is looked for alone.
+// Those that are not at home, though others of their class have gone past it, are few: compared behind it
+// when all the others have asked for their flows.
 template <class Match>
-SYNFLUID_INLINE size_t FlowTable::look_up(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
-  std::array<Probe, kBurst> probes;
-  std::array<Candidate, kBurst> candidates;
-  std::array<uint32_t, kBurst> behind_home;
-  uint32_t candidate_count = 0;
-  uint32_t behind_count = 0;
-  size_t found = 0;
-  for (size_t i = 0; i < count; ++i) {
-    probes[i] = probe(KeyWords::of(keys[i]));
-    prefetch(&tags_[probes[i].home]);
-  }
+SYNFLUID_INLINE uint32_t FlowTable::narrow_by(Search* searches, size_t count) const noexcept {
+  static_assert(kBurst == 32, "a bit for each search");
+  uint32_t found = 0;
+  uint32_t behind_home = 0;
   for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t home = probes[i].home;
-    const TagLine& line = tags_[home];
-    const uint32_t mask = Match::slots(line, probes[i].tag());
-    out[i] = kNoFlow;
+    Search& s = searches[i];
+    const TagLine& line = tags_[s.at.home];
+    const uint32_t mask = Match::slots(line, s.at.tag());
     if (mask != 0) {
-      candidates[candidate_count++] = {i, home, lowest_slot(mask)};
-      prefetch_place(Place(rows_, home, lowest_slot(mask)));
-    } else if (line.passed[probes[i].filter_class()] != 0) {
-      behind_home[behind_count++] = i;
-      prefetch(&tags_[behind(home, probes[i])]);
+      s.slot = lowest_slot(mask);
+      prefetch_place(Place(rows_, s.at.home, s.slot));
+      found |= 1u << i;
+    } else if (line.passed[s.at.filter_class()] != 0) {
+      s.at.home = behind(s.at.home, s.at);
+      prefetch(&tags_[s.at.home]);
+      behind_home |= 1u << i;
     }
   }
-  for (uint32_t b = 0; b < behind_count; ++b) {
-    const uint32_t i = behind_home[b];
-    const uint32_t bucket = behind(probes[i].home, probes[i]);
-    const uint32_t mask = Match::slots(tags_[bucket], probes[i].tag());
-    if (mask != 0) {
-      candidates[candidate_count++] = {i, bucket, lowest_slot(mask)};
-      prefetch_place(Place(rows_, bucket, lowest_slot(mask)));
-    } else if (tags_[bucket].passed[probes[i].filter_class()] != 0) {
-      out[i] = find_from_home<Match>(KeyWords::of(keys[i]), probes[i]);
-      found += out[i] != kNoFlow;
-    }
+  for (uint32_t left = behind_home; left != 0; left &= left - 1) {
+    Search& s = searches[std::countr_zero(left)];
+    const uint32_t mask = Match::slots(tags_[s.at.home], s.at.tag());
+    s.slot = mask != 0 ? lowest_slot(mask) : Search::kUnknown;
+    if (mask != 0) prefetch_place(Place(rows_, s.at.home, s.slot));
   }
-  for (uint32_t c = 0; c < candidate_count; ++c) {
-    const auto [i, bucket, slot] = candidates[c];
-    const KeyWords words = KeyWords::of(keys[i]);
-    const bool here = holds(Place(rows_, bucket, slot), words);
-    out[i] = here ? bucket * kSlots + slot : find_from_home<Match>(words, probes[i]);
-    found += out[i] != kNoFlow;
-  }
-  return found;
+  return found | behind_home;
 }
 
-size_t FlowTable::look_up_portable(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
-  return look_up<PortableMatch>(keys, out, count);
+uint32_t FlowTable::narrow_portable(Search* searches, size_t count) const noexcept {
+  return narrow_by<PortableMatch>(searches, count);
 }
 
 #if defined(__SSE2__)
-size_t FlowTable::look_up_sse2(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept {
-  return look_up<Sse2Match>(keys, out, count);
+uint32_t FlowTable::narrow_sse2(Search* searches, size_t count) const noexcept {
+  return narrow_by<Sse2Match>(searches, count);
 }
 
-SYNFLUID_AVX512 size_t FlowTable::look_up_avx512(const FlowKey* keys, FlowIndex* out,
-                                                 size_t count) const noexcept {
-  return look_up<Avx512Match>(keys, out, count);
+SYNFLUID_AVX512 uint32_t FlowTable::narrow_avx512(Search* searches, size_t count) const noexcept {
+  return narrow_by<Avx512Match>(searches, count);
 }
 
-FlowTable::LookUp FlowTable::look_up_by(TagCompare compare) noexcept {
+FlowTable::Narrow FlowTable::narrow_by(TagCompare compare) noexcept {
   if ((compare == TagCompare::kBest || compare == TagCompare::kAvx512) && cpu_has_avx512())
-    return &FlowTable::look_up_avx512;
-  if (compare == TagCompare::kBest || compare == TagCompare::kSse2) return &FlowTable::look_up_sse2;
-  return &FlowTable::look_up_portable;
+    return &FlowTable::narrow_avx512;
+  if (compare == TagCompare::kBest || compare == TagCompare::kSse2) return &FlowTable::narrow_sse2;
+  return &FlowTable::narrow_portable;
 }
+
 #else
-FlowTable::LookUp FlowTable::look_up_by(TagCompare) noexcept {
-  return &FlowTable::look_up_portable;
+FlowTable::Narrow FlowTable::narrow_by(TagCompare) noexcept {
+  return &FlowTable::narrow_portable;
 }
 #endif
 
@@ -268,7 +206,7 @@ void FlowTable::count_pass(const Probe& at, uint32_t end_bucket, int step) noexc
   }
 }
 
-/// Takes the slot, so that the next key finds another one, and brings in what settle() writes.
+/// Takes the slot, so that the next key finds another one, and brings in what fill() writes.
 SYNFLUID_INLINE FlowIndex FlowTable::claim(const Probe& at) noexcept {
   const FlowIndex flow = free_slot(at);
   if (flow == kNoFlow) return kNoFlow;
@@ -283,8 +221,7 @@ SYNFLUID_INLINE FlowIndex FlowTable::claim(const Probe& at) noexcept {
   return flow;
 }
 
-SYNFLUID_INLINE void FlowTable::settle(FlowIndex flow, const KeyWords& words,
-                                       const FlowValue& value) noexcept {
+SYNFLUID_INLINE void FlowTable::fill(FlowIndex flow, const KeyWords& words, const FlowValue& value) noexcept {
   const Place at_slot = place(flow);
   at_slot.low() = {words.low_head, words.low_tail};
   at_slot.high() = {words.high_head, words.high_tail};
@@ -308,7 +245,7 @@ size_t FlowTable::insert(std::span<const FlowKey> keys, FlowValue value, int64_t
     for (size_t i = 0; i < count; ++i) out[done + i] = claim(probes[i]);
     for (size_t i = done; i < done + count; ++i) {
       if (out[i] == kNoFlow) continue;
-      settle(out[i], KeyWords::of(keys[i]), value);
+      fill(out[i], KeyWords::of(keys[i]), value);
       ++inserted;
     }
   }

@@ -74,7 +74,7 @@ std::string_view to_string(FlowState state);
 using FlowIndex = uint32_t;
 inline constexpr FlowIndex kNoFlow = 0xffffffff;
 
-/// Keys that one turn of lookup() works on.
+/// Keys that one pass works on.
 inline constexpr size_t kBurst = 32;
 
 /// How tags are compared. All give the same answers. kBest is what the CPU can do; one that it cannot is
@@ -93,6 +93,28 @@ struct Config {
   TagCompare tag_compare = TagCompare::kBest;
 };
 
+/// Where a key belongs, and what to look for there: the home bucket, and the lower half of the hash, which is
+/// filter class (bits 28-31), step (16-21) and tag (0-14). Taken apart where it is needed, not before.
+struct Probe {
+  uint32_t home;
+  uint32_t bits;
+
+  uint32_t filter_class() const { return bits >> 28; }
+  uint16_t tag() const { return static_cast<uint16_t>(bits); }
+};
+
+/// A look-up under way (FlowTable::seek()). Plain data.
+struct Search {
+  Probe at;       ///< `home` is the bucket that it has come to
+  uint32_t slot;  ///< whose tag is the key's; kUnknown: not in the first two buckets
+  static constexpr uint32_t kUnknown = 0xffffffff;
+};
+
+struct Found {
+  FlowIndex flow = kNoFlow;
+  FlowValue* value = nullptr;  ///< null with kNoFlow
+};
+
 class FlowTable {
  public:
   static Result<std::unique_ptr<FlowTable>> create(const Config& config, int64_t now_ns);
@@ -104,6 +126,18 @@ class FlowTable {
   /// best in bursts of kBurst.
   size_t lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept;
   FlowIndex find(const FlowKey& key) const noexcept;
+
+  /// A look-up in steps, for an owner that has other work to do while memory answers: seek() hashes the key
+  /// and asks for the tags' line, narrow() compares tags and asks for the flow's, finish() compares keys.
+  /// The table must not change meanwhile. seek() and finish() are inline, in flowtable/search.h.
+  Search seek(const FlowKey& key) const noexcept;
+  /// Of kBurst searches at most. A bit for each that finish() is to be asked about; the others have missed.
+  uint32_t narrow(std::span<Search> searches) const noexcept {
+    return (this->*narrow_)(searches.data(), searches.size());
+  }
+  Found finish(const Search& search, const FlowKey& key) noexcept;
+  /// All steps at once.
+  Found find_value(const FlowKey& key) noexcept;
 
   /// Adds a flow that is not there already, touched now. kNoFlow: no room near its home; nothing has changed.
   FlowIndex insert(const FlowKey& key, FlowValue value, int64_t now_ns) noexcept;
@@ -125,9 +159,11 @@ class FlowTable {
   /// The flow was active: its idle time starts anew.
   void touch(FlowIndex flow, int64_t now_ns) noexcept { touch(value(flow), now_ns); }
   /// The same, by the flow's value().
-  void touch(FlowValue& v, int64_t now_ns) noexcept {
-    const uint16_t tick = wheel_.stamp(now_ns);
-    if (v.seen_tick != tick) v.seen_tick = tick;
+  void touch(FlowValue& v, int64_t now_ns) noexcept { touch_at(v, stamp(now_ns)); }
+  /// The same in two steps, for who touches many flows at one time.
+  uint16_t stamp(int64_t now_ns) noexcept { return wheel_.stamp(now_ns); }
+  static void touch_at(FlowValue& v, uint16_t stamp) noexcept {
+    if (v.seen_tick != stamp) v.seen_tick = stamp;
   }
   /// The flow enters a state, and that state's idle time starts.
   void set_state(FlowIndex flow, FlowState state, int64_t now_ns) noexcept;
@@ -164,9 +200,6 @@ class FlowTable {
   TableStats stats() const noexcept { return counters_.read(); }
 
  private:
-  struct Probe;
-  struct Candidate;
-
   FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns);
 
   Place place(FlowIndex flow) const noexcept { return Place(rows_, flow / kSlots, flow % kSlots); }
@@ -175,18 +208,18 @@ class FlowTable {
   static bool holds(const Place& place, const KeyWords& words) noexcept;
   static void prefetch_place(const Place& place) noexcept;
   KeyWords words(FlowIndex flow) const noexcept;
-  template <class Match>
   FlowIndex find_from_home(const KeyWords& words, const Probe& at) const noexcept;
+  bool is_found(const Search& search, const FlowKey& key) const noexcept;
   template <class Match>
-  size_t look_up(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
-  using LookUp = size_t (FlowTable::*)(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
-  size_t look_up_portable(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
-  size_t look_up_sse2(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
-  size_t look_up_avx512(const FlowKey* keys, FlowIndex* out, size_t count) const noexcept;
-  static LookUp look_up_by(TagCompare compare) noexcept;
+  uint32_t narrow_by(Search* searches, size_t count) const noexcept;
+  uint32_t narrow_portable(Search* searches, size_t count) const noexcept;
+  uint32_t narrow_sse2(Search* searches, size_t count) const noexcept;
+  uint32_t narrow_avx512(Search* searches, size_t count) const noexcept;
+  using Narrow = uint32_t (FlowTable::*)(Search* searches, size_t count) const noexcept;
+  static Narrow narrow_by(TagCompare compare) noexcept;
   FlowIndex free_slot(const Probe& at) const noexcept;
   FlowIndex claim(const Probe& at) noexcept;
-  void settle(FlowIndex flow, const KeyWords& words, const FlowValue& value) noexcept;
+  void fill(FlowIndex flow, const KeyWords& words, const FlowValue& value) noexcept;
   void count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept;
   uint16_t due(const FlowValue& value) const noexcept;
   size_t visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> out) noexcept;
@@ -194,7 +227,7 @@ class FlowTable {
   // Constant after construction.
   const uint32_t buckets_;
   const uint32_t step_mask_;  ///< 0 where there are too few buckets for steps of different lengths
-  const LookUp look_up_;
+  const Narrow narrow_;
   const std::array<uint16_t, kStates> idle_ticks_;
   const FlowHash hash_;
   const Pages memory_;

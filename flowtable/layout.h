@@ -74,12 +74,9 @@ inline constexpr uint32_t kWholeSlots = 18;
 /// four flows share three lines, one whole in each, and the fourth in what these leave over.
 class Place {
  public:
-  Place(std::byte* rows, uint32_t bucket, uint32_t slot) noexcept {
-    std::byte* const first = rows + size_t{bucket} * kWholeSlots * kLine;
-    const bool whole = slot < kWholeSlots;
-    base_ = first + (whole ? slot * kLine : (slot - kWholeSlots) * 3 * kLine + 3 * kPiece);
-    step_ = whole ? kPiece : kLine;
-  }
+  Place(std::byte* rows, uint32_t bucket, uint32_t slot) noexcept
+      : base_(rows + size_t{bucket} * kWholeSlots * kLine + kShapes[slot].offset),
+        step_(kShapes[slot].step) {}
 
   AddressWords& low() const noexcept { return *reinterpret_cast<AddressWords*>(base_); }
   AddressWords& high() const noexcept { return *reinterpret_cast<AddressWords*>(base_ + step_); }
@@ -88,6 +85,20 @@ class Place {
 
  private:
   static constexpr size_t kPiece = 16;
+
+  /// Looked up, not computed: a branch between the two kinds would be guessed wrong for one flow of ten.
+  struct Shape {
+    uint16_t offset;
+    uint16_t step;
+  };
+  static constexpr std::array<Shape, kSlots> kShapes = [] {
+    std::array<Shape, kSlots> shapes{};
+    for (size_t slot = 0; slot < kWholeSlots; ++slot)
+      shapes[slot] = {static_cast<uint16_t>(slot * kLine), kPiece};
+    for (size_t slot = kWholeSlots; slot < kSlots; ++slot)
+      shapes[slot] = {static_cast<uint16_t>((slot - kWholeSlots) * 3 * kLine + 3 * kPiece), kLine};
+    return shapes;
+  }();
 
   std::byte* base_;
   size_t step_;

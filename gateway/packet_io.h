@@ -30,8 +30,9 @@ constexpr const char* name_of(Side side) {
 }
 static_assert(index_of(Side::kAccess) == 0 && index_of(Side::kCore) == 1);
 
-/// DPDK's drivers are tuned for this size, and a burst's parsed packets then still fit the first-level cache.
-inline constexpr size_t kBurst = 32;
+/// The driver of a port and the worker take turns on the first-level cache and its prefetchers. With 32 they
+/// change often, with 256 a burst with its packets' parses no longer fits (bench/fastpath, on ports).
+inline constexpr size_t kBurst = 64;
 
 class PacketIo {
  public:

@@ -4,12 +4,19 @@
 #include <string_view>
 
 #include "base/packet.h"
+#include "flowtable/search.h"
 
 namespace synfluid::gateway {
 
 namespace {
 
 constexpr int64_t kTickNs = 10 * kNsPerMs;
+
+/// The policy lets the flow pass, and the packet neither begins nor ends it.
+bool passes_on(const flowtable::FlowValue& value, const ParsedPacket& packet) {
+  constexpr uint8_t kTurns = tcp_flag::kSyn | tcp_flag::kFin | tcp_flag::kRst;
+  return (value.flags & flow_bit::kPassing) != 0 && !packet.has_flag(kTurns);
+}
 
 /// How often an idle flow's own idle_timeout is compared with the clock; flows end that much late at the
 /// most.
@@ -117,68 +124,101 @@ size_t Worker::turn() {
 }
 
 size_t Worker::receive(Side side) {
-  std::array<rte_mbuf*, kBurst> frames;
-  const size_t received = io_.rx_burst(side, frames);
+  Burst burst;
+  const size_t received = io_.rx_burst(side, burst.frames);
   if (received == 0) return 0;
   counters_.rx[index_of(side)].add(received);
-  Burst burst;
-  for (size_t i = 0; i < received; ++i) rte_prefetch0(rte_pktmbuf_mtod(frames[i], const void*));
-  for (size_t i = 0; i < received; ++i) add_to_burst(burst, frames[i], side);
+  burst.sides.fill(side);
+  burst.count = received;
   process(burst);
   return received;
 }
 
 size_t Worker::receive_handed_over() {
   if (handoff_ == nullptr) return 0;
-  std::array<rte_mbuf*, kBurst> frames;
-  std::array<Side, kBurst> sides;
-  const size_t received = handoff_->receive(frames, sides);
+  Burst burst;
+  const size_t received = handoff_->receive(burst.frames, burst.sides);
   if (received == 0) return 0;
   counters_.handed_in.add(received);
-  Burst burst;
   burst.handed_over = true;
-  for (size_t i = 0; i < received; ++i) add_to_burst(burst, frames[i], sides[i]);
+  burst.count = received;
   process(burst);
   return received;
 }
 
-/// Parses a frame into the burst; what is not TCP goes to the other port at once.
-void Worker::add_to_burst(Burst& burst, rte_mbuf* frame, Side side) {
-  if (frame->nb_segs > 1 && rte_pktmbuf_linearize(frame) != 0) return drop(frame, DropReason::kTooLong);
-  const size_t i = burst.count;
-  // In its place: a copy would wait for what has just been written.
-  new (&burst.packets[i]) ParsedPacket(parse_packet(bytes_of(frame)));
-  if (burst.packets[i].kind != PacketKind::kTcp) return transmit(opposite(side), frame);
-  burst.frames[i] = frame;
-  burst.sides[i] = side;
-  ++burst.count;
-}
-
+/// The stages, by groups of packets, each a group behind the one before: while memory fetches for one group,
+/// others are worked on.
 void Worker::process(Burst& burst) {
-  for (size_t i = 0; i < burst.count; ++i) burst.keys[i] = burst.packets[i].flow.key;
-  table_->lookup(std::span(burst.keys).first(burst.count), burst.flows);
-  const uint32_t version = version_;
-  for (size_t i = 0; i < burst.count; ++i) {
-    // A SYN earlier in this burst may have made the entry, a reset may have removed it.
-    const FlowIndex flow = version_ == version ? burst.flows[i] : table_->find(burst.keys[i]);
-    if (flow != flowtable::kNoFlow && passes_on(flow, burst.packets[i])) {
-      const Side out = opposite(burst.sides[i]);
-      if (!tx_.put(out, burst.frames[i])) transmit(out, burst.frames[i]);
-    } else if (flow != flowtable::kNoFlow) {
-      act(flow, burst.frames[i], burst.packets[i], burst.sides[i], burst.handed_over);
-    } else {
-      decide(burst.frames[i], burst.packets[i], burst.sides[i], burst.handed_over);
-    }
+  keep_whole(burst);
+  burst.version = version_;
+  for (size_t done = 0; done < burst.count + 2 * kGroup; done += kGroup) {
+    parse(burst, burst.group(done));
+    narrow(burst, burst.group(done - kGroup));
+    dispatch(burst, burst.group(done - 2 * kGroup));
   }
 }
 
-/// Most packets of most flows: the policy lets the flow pass, and it neither begins nor ends.
-bool Worker::passes_on(FlowIndex flow, const ParsedPacket& packet) {
-  constexpr uint8_t kTurns = tcp_flag::kSyn | tcp_flag::kFin | tcp_flag::kRst;
-  flowtable::FlowValue& value = table_->value(flow);
-  if ((value.flags & flow_bit::kPassing) == 0 || packet.has_flag(kTurns)) return false;
-  table_->touch(value, now_ns_);
-  return true;
+/// Asks for the headers, and drops what does not fit one segment.
+void Worker::keep_whole(Burst& burst) {
+  size_t kept = 0;
+  for (size_t i = 0; i < burst.count; ++i) {
+    rte_mbuf* const frame = burst.frames[i];
+    if (frame->nb_segs > 1 && rte_pktmbuf_linearize(frame) != 0) {
+      drop(frame, DropReason::kTooLong);
+      continue;
+    }
+    rte_prefetch0(rte_pktmbuf_mtod(frame, const void*));
+    burst.frames[kept] = frame;
+    burst.sides[kept++] = burst.sides[i];
+  }
+  burst.count = kept;
+}
+
+void Worker::parse(Burst& burst, Group group) {
+  for (size_t i = group.begin; i < group.end; ++i) {
+    // In its place: a copy would wait for what has just been written.
+    new (&burst.packets[i]) ParsedPacket(parse_packet(bytes_of(burst.frames[i])));
+    burst.searches[i] = table_->seek(burst.packets[i].flow.key);
+  }
+}
+
+void Worker::narrow(Burst& burst, Group group) {
+  if (group.begin == group.end) return;
+  const auto searches = std::span(burst.searches).subspan(group.begin, group.end - group.begin);
+  burst.known[group.begin / kGroup] = table_->narrow(searches);
+}
+
+flowtable::Found Worker::find(const Burst& burst, size_t i) {
+  const FlowKey& key = burst.packets[i].flow.key;
+  // A SYN earlier in the burst may have made the entry, a reset may have removed it.
+  if (version_ != burst.version) return table_->find_value(key);
+  if ((burst.known[i / kGroup] >> (i % kGroup) & 1) == 0) return {};
+  return table_->finish(burst.searches[i], key);
+}
+
+/// What becomes of each packet. Most of most flows: the policy lets the flow pass, and it neither begins nor
+/// ends.
+void Worker::dispatch(Burst& burst, Group group) {
+  const uint16_t stamp = table_->stamp(now_ns_);
+  for (size_t i = group.begin; i < group.end; ++i) {
+    const flowtable::Found found = find(burst, i);
+    if (found.flow == flowtable::kNoFlow || !passes_on(*found.value, burst.packets[i])) {
+      act_or_decide(burst, i, found.flow);
+      continue;
+    }
+    flowtable::FlowTable::touch_at(*found.value, stamp);
+    const Side out = opposite(burst.sides[i]);
+    if (!tx_.put(out, burst.frames[i])) transmit(out, burst.frames[i]);
+  }
+}
+
+void Worker::act_or_decide(Burst& burst, size_t i, FlowIndex flow) {
+  rte_mbuf* const frame = burst.frames[i];
+  const ParsedPacket& packet = burst.packets[i];
+  const Side side = burst.sides[i];
+  if (packet.kind != PacketKind::kTcp) return transmit(opposite(side), frame);
+  if (flow != flowtable::kNoFlow) return act(flow, frame, packet, side, burst.handed_over);
+  decide(frame, packet, side, burst.handed_over);
 }
 
 void Worker::run_timers() {

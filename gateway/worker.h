@@ -134,9 +134,13 @@ class Worker {
   // worker.cc: the turn
   size_t receive(Side side);
   size_t receive_handed_over();
-  void add_to_burst(Burst& burst, rte_mbuf* frame, Side side);
   void process(Burst& burst);
-  bool passes_on(FlowIndex flow, const ParsedPacket& packet);
+  void keep_whole(Burst& burst);
+  void parse(Burst& burst, Group group);
+  void narrow(Burst& burst, Group group);
+  flowtable::Found find(const Burst& burst, size_t i);
+  void dispatch(Burst& burst, Group group);
+  void act_or_decide(Burst& burst, size_t i, FlowIndex flow);
   void run_timers();
   void end_turn();
   void flush_tx(Side side);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "flowtable/search.h"
 #include "gateway/worker.h"
 
 namespace synfluid::gateway {
@@ -224,7 +225,7 @@ size_t Worker::poll_vif(uint32_t number) {
     }
     burst.frames[burst.count] = frame;
     burst.packets[burst.count] = packet;
-    burst.keys[burst.count++] = packet.flow.key;
+    burst.searches[burst.count++] = table_->seek(packet.flow.key);
   }
   if (received > 0) {
     slots_[number].quiet_polls = 0;
@@ -239,11 +240,11 @@ size_t Worker::poll_vif(uint32_t number) {
 
 /// Frames of one VM, looked up together; each flow's own entry says whether the VM may send them.
 void Worker::forward(uint32_t number, Burst& burst) {
-  table_->lookup(std::span(burst.keys).first(burst.count), burst.flows);
-  const uint32_t version = version_;
+  for (size_t done = 0; done < burst.count; done += kGroup) narrow(burst, burst.group(done));
+  burst.version = version_;
   bool saw_answer = false;
   for (size_t i = 0; i < burst.count; ++i) {
-    const FlowIndex flow = version_ == version ? burst.flows[i] : table_->find(burst.keys[i]);
+    const FlowIndex flow = find(burst, i).flow;
     if (flow != flowtable::kNoFlow && state(flow) == FlowState::kPending && !saw_answer) {
       wait_now_ns_ = waiting_clock_.now_ns();  // an answer's time is told to the microsecond
       saw_answer = true;

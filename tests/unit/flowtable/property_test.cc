@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "flowtable/search.h"
 #include "flowtable/tag_match.h"
 #include "tests/unit/flowtable/table_support.h"
 
@@ -128,6 +129,20 @@ class Pair {
     for (size_t i = 0; i < kBurst; ++i) {
       const auto at = model_.find(numbers[i]);
       ASSERT_EQ(found[i], at == model_.end() ? kNoFlow : at->second.index) << "key " << numbers[i];
+    }
+    look_up_in_steps(keys, found);
+  }
+
+  /// As the worker does.
+  void look_up_in_steps(std::span<const FlowKey> keys, std::span<const FlowIndex> expected) {
+    std::array<Search, kBurst> searches;
+    const size_t count = random_() % (kBurst + 1);
+    for (size_t i = 0; i < count; ++i) searches[i] = table_->seek(keys[i]);
+    const uint32_t known = table_->narrow(std::span(searches).first(count));
+    for (size_t i = 0; i < count; ++i) {
+      const Found found = (known >> i & 1) != 0 ? table_->finish(searches[i], keys[i]) : Found{};
+      ASSERT_EQ(found.flow, expected[i]);
+      ASSERT_EQ(found.value, found.flow == kNoFlow ? nullptr : &table_->value(found.flow));
     }
   }
 
