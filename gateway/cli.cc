@@ -25,6 +25,8 @@ namespace {
 
 constexpr int kFailed = 1;
 constexpr int kUsage = 2;
+/// Xen's domain ids end there.
+constexpr int kMostVms = 32'752;
 
 const std::map<std::string, HypervisorChoice> kHypervisors = {{"auto", HypervisorChoice::kAuto},
                                                               {"xen", HypervisorChoice::kXen},
@@ -187,7 +189,8 @@ CLI::App* add_ctl(CLI::App& app, Options& o) {
   c->add_flag("--json", o.ctl.json, "Print the answer as JSON");
   c->require_subcommand(1);
   const auto add = [&](const char* name, const char* text) {
-    return c->add_subcommand(name, text)->callback([&o, name] { o.ctl.command = name; });
+    CLI::App* const sub = c->add_subcommand(name, text)->fallthrough();  // ctl's options may stand behind it
+    return sub->callback([&o, name] { o.ctl.command = name; });
   };
   add("status", "Counters, drops by reason, latencies");
   add("vms", "The VMs there are");
@@ -218,7 +221,9 @@ int run_command_line(int argc, char** argv, const Wiring& wiring) {
   check->add_option("policy", o.policy, "The policy file")->required()->type_name("FILE");
   CLI::App* const doctor = app.add_subcommand("doctor", "Check this host's limits and set-up");
   add_hypervisor(*doctor, o);
-  doctor->add_option("--vms", o.doctor.vms, "How many VMs are meant to run at once")->type_name("N");
+  doctor->add_option("--vms", o.doctor.vms, "How many VMs are meant to run at once")
+      ->check(CLI::Range(1, kMostVms))
+      ->type_name("N");
   doctor->add_option("--interface", o.doctor.interfaces, "A network interface that `run` is to use")
       ->type_name("NAME");
   CLI::App* const ctl = add_ctl(app, o);
@@ -229,7 +234,11 @@ int run_command_line(int argc, char** argv, const Wiring& wiring) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
-    fmt::print(stderr, "synfluid: {}\n", e.what());
+    const bool is_command = app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-';
+    if (is_command)
+      fmt::print(stderr, "synfluid: unknown command '{}'; known: run, replay, check, doctor, ctl\n", argv[1]);
+    else
+      fmt::print(stderr, "synfluid: {}; see synfluid --help\n", e.what());
     return kUsage;
   }
   try {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <string_view>
 
@@ -21,9 +22,8 @@ namespace {
 
 constexpr size_t kMaxRequest = 4096;
 constexpr int kBacklog = 8;
-constexpr timeval kServerPatience{1, 0};
 /// A reload may have to prepare large images.
-constexpr timeval kClientPatience{60, 0};
+constexpr std::chrono::seconds kClientPatience{60};
 
 Result<sockaddr_un> address_of(const std::string& path) {
   sockaddr_un address{};
@@ -44,16 +44,32 @@ int connect_to(int fd, const sockaddr_un& address) {
   return connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
 }
 
-void set_patience(int fd, timeval patience) {
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-}
+/// How long one side of a conversation may take, in all.
+class Deadline {
+ public:
+  explicit Deadline(std::chrono::milliseconds patience) : until_(Clock::now() + patience) {}
 
-/// Until a line's end, the other side's, or `most` bytes.
-std::string receive_line(int fd, size_t most) {
+  /// Lets the next call on the socket wait for what is left; false: nothing is.
+  bool set_on(int fd) const {
+    const auto left = std::chrono::duration_cast<std::chrono::microseconds>(until_ - Clock::now()).count();
+    if (left <= 0) return false;
+    const timeval patience{left / 1'000'000, left % 1'000'000};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    return true;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point until_;
+};
+
+/// Until a line's end, the other side's, the deadline, or `most` bytes.
+std::string receive_line(int fd, size_t most, std::chrono::milliseconds patience) {
+  const Deadline deadline(patience);
   std::string line;
   std::array<char, 4096> buffer;
-  while (line.size() <= most) {
+  while (line.size() <= most && deadline.set_on(fd)) {
     const ssize_t got = recv(fd, buffer.data(), buffer.size(), 0);
     if (got <= 0) break;
     line.append(buffer.data(), static_cast<size_t>(got));
@@ -62,8 +78,10 @@ std::string receive_line(int fd, size_t most) {
   return line;
 }
 
-bool send_all(int fd, std::string_view text) {
+bool send_all(int fd, std::string_view text, std::chrono::milliseconds patience) {
+  const Deadline deadline(patience);
   while (!text.empty()) {
+    if (!deadline.set_on(fd)) return false;
     const ssize_t sent = send(fd, text.data(), text.size(), MSG_NOSIGNAL);
     if (sent <= 0) return false;
     text.remove_prefix(static_cast<size_t>(sent));
@@ -73,7 +91,8 @@ bool send_all(int fd, std::string_view text) {
 
 }  // namespace
 
-Result<std::unique_ptr<ControlSocket>> ControlSocket::listen(const std::string& path, Handler handler) {
+Result<std::unique_ptr<ControlSocket>> ControlSocket::listen(const std::string& path, Handler handler,
+                                                             std::chrono::milliseconds patience) {
   const auto address = address_of(path);
   if (!address) return address.error();
   const auto fail = [&](const char* what) {
@@ -90,7 +109,8 @@ Result<std::unique_ptr<ControlSocket>> ControlSocket::listen(const std::string& 
   umask(mask);
   if (bound != 0) return fail("cannot be bound");
   if (::listen(listener.get(), kBacklog) != 0) return fail("cannot be listened on");
-  return std::unique_ptr<ControlSocket>(new ControlSocket(path, std::move(listener), std::move(handler)));
+  return std::unique_ptr<ControlSocket>(
+      new ControlSocket(path, std::move(listener), std::move(handler), patience));
 }
 
 ControlSocket::~ControlSocket() {
@@ -100,9 +120,8 @@ ControlSocket::~ControlSocket() {
 void ControlSocket::serve() {
   const UniqueFd client(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!client) return;
-  set_patience(client.get(), kServerPatience);
-  const json reply = answer(receive_line(client.get(), kMaxRequest));
-  send_all(client.get(), reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
+  const json reply = answer(receive_line(client.get(), kMaxRequest, patience_));
+  send_all(client.get(), reply.dump(-1, ' ', false, json::error_handler_t::replace) + "\n", patience_);
 }
 
 json ControlSocket::answer(const std::string& request) const {
@@ -123,11 +142,11 @@ Result<json> ask_control_socket(const std::string& path, const ControlRequest& r
   const UniqueFd server = new_socket();
   if (!server || connect_to(server.get(), *address) != 0)
     return Error::from_errno(errno, fmt::format("no gateway answers on {}", path));
-  set_patience(server.get(), kClientPatience);
   if (!send_all(server.get(),
-                json{{"command", request.command}, {"argument", request.argument}}.dump() + "\n"))
+                json{{"command", request.command}, {"argument", request.argument}}.dump() + "\n",
+                kClientPatience))
     return Error::from_errno(errno, fmt::format("the gateway on {} does not listen", path));
-  const json reply = json::parse(receive_line(server.get(), SIZE_MAX - 1), nullptr, false);
+  const json reply = json::parse(receive_line(server.get(), SIZE_MAX - 1, kClientPatience), nullptr, false);
   if (!reply.is_object() || !reply.contains("ok"))
     return Error(ErrorCode::kProtocol, fmt::format("the gateway on {} did not answer", path));
   if (!reply["ok"].get<bool>()) return Error(ErrorCode::kInvalidArgument, reply.value("error", "refused"));

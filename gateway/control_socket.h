@@ -3,10 +3,12 @@
 //
 // Request: {"command": "status"}, with an "argument" where the command takes one. Answer: {"ok": true,
 // "result": ...} or {"ok": false, "error": "..."}. Only the user the gateway runs as may connect (mode 0600).
-// A request is at most 4 KiB and must come within a second. Threads: one, the control thread. Ownership: the
-// socket file goes with the ControlSocket.
+// A request is at most 4 KiB; it must come, and its answer be taken, within a second each, however small the
+// pieces: a slow client must not keep the control thread from a signal. Threads: one, the control thread.
+// Ownership: the socket file goes with the ControlSocket.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -28,7 +30,8 @@ class ControlSocket {
   using Handler = std::function<Result<nlohmann::json>(const ControlRequest& request)>;
 
   /// A socket file that nobody listens on any more is replaced; one that somebody does is an error.
-  static Result<std::unique_ptr<ControlSocket>> listen(const std::string& path, Handler handler);
+  static Result<std::unique_ptr<ControlSocket>> listen(
+      const std::string& path, Handler handler, std::chrono::milliseconds patience = std::chrono::seconds(1));
   ~ControlSocket();
   ControlSocket(const ControlSocket&) = delete;
   ControlSocket& operator=(const ControlSocket&) = delete;
@@ -39,13 +42,17 @@ class ControlSocket {
   void serve();
 
  private:
-  ControlSocket(std::string path, UniqueFd listener, Handler handler)
-      : path_(std::move(path)), listener_(std::move(listener)), handler_(std::move(handler)) {}
+  ControlSocket(std::string path, UniqueFd listener, Handler handler, std::chrono::milliseconds patience)
+      : path_(std::move(path)),
+        listener_(std::move(listener)),
+        handler_(std::move(handler)),
+        patience_(patience) {}
   nlohmann::json answer(const std::string& request) const;
 
   const std::string path_;
   const UniqueFd listener_;
   const Handler handler_;
+  const std::chrono::milliseconds patience_;
 };
 
 /// The client's side: sends a command, returns the result or the gateway's error.

@@ -47,6 +47,9 @@ Status open_ports(Gateway& g, const RunConfig& config) {
   if (!access) return access.error();
   auto core = parse_port(config.core);
   if (!core) return core.error();
+  if (access->kind == core->kind && access->device == core->device)
+    return Error(ErrorCode::kInvalidArgument,
+                 fmt::format("port {}: it cannot be both --access and --core", config.access));
   EalConfig eal{.workers = config.workers};
   eal.hugepages = config.no_huge ? EalConfig::Hugepages::kOff : EalConfig::Hugepages::kAuto;
   eal.memory_mib = 128 + 128u * config.workers;

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <thread>
@@ -85,6 +86,29 @@ TEST(ControlSocket, SurvivesWhatIsNoRequest) {
     // What is too long is cut off, and its sender may find the connection reset.
     EXPECT_TRUE(answer.empty() || answer.find("\"ok\":false") != std::string::npos) << answer;
   }
+}
+
+/// A byte now and then, and never the end of the line.
+void dribble(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM, 0));
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) return;
+  for (int i = 0; i < 100 && send(fd.get(), "x", 1, MSG_NOSIGNAL) == 1; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+}
+
+TEST(ControlSocket, DoesNotWaitForAClientThatNeverGetsToItsPoint) {
+  const TemporaryFile file(".sock");
+  auto server = ControlSocket::listen(file.path(), echo, std::chrono::milliseconds(50));
+  ASSERT_TRUE(server);
+  std::thread client(dribble, file.path());
+  const auto began = std::chrono::steady_clock::now();
+  (*server)->serve();
+  const auto took = std::chrono::steady_clock::now() - began;
+  client.join();
+  EXPECT_LT(took, std::chrono::milliseconds(500));
 }
 
 TEST(ControlSocket, ReplacesAStaleSocketButNotALiveOne) {
