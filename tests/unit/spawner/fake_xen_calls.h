@@ -19,7 +19,7 @@
 
 namespace synfluid::spawner::toolstack {
 
-class FakeXenCalls final : public XenCalls {
+class FakeXenCalls : public XenCalls {
  public:
   static constexpr uint64_t kFirstFrame = 0x1000;
   static constexpr uint64_t kFrames = 4096;
