@@ -12,6 +12,7 @@
 //                     event channel for a guest to come, of which it keeps 1,024
 //   destroy_ms        unmapping, unbinding and destroying one, the last first
 //   kib_per_vm        what the guests cost Xen's free memory and dom0's
+//   dom0_kib_per_vm   dom0's part of it
 //   residue_*         domains and memory that are left when all are gone, with the first, warming guests as
 //   the zero
 //
@@ -88,8 +89,9 @@ class Storm {
     report.add(Figure::of("destroy_ms", "ms", destroy_));
     report.add(Figure::of(fmt::format("growth_{}", options_.count), "", {growth}));
     report.add(Figure::of("alive", "VMs", {static_cast<double>(alive)}));
-    report.add(
-        Figure::of("kib_per_vm", "KiB", {(kib(xen_before, xen_full) + kib(dom0_before, dom0_full)) / count}));
+    const double dom0_kib = kib(dom0_before, dom0_full);
+    report.add(Figure::of("kib_per_vm", "KiB", {(kib(xen_before, xen_full) + dom0_kib) / count}));
+    report.add(Figure::of("dom0_kib_per_vm", "KiB", {dom0_kib / count}));
     report.add(Figure::of("residue_xen_kib", "KiB", {kib(xen_before, xen_after)}));
     report.add(Figure::of("residue_domains", "domains", {static_cast<double>(swept())}));
     return {};
@@ -189,7 +191,7 @@ class Storm {
       while (const size_t bytes = guest.vif->receive(frame_)) {
         answered_ns_ = clock_.now_ns();
         guest.vif->flush();
-        if (is_synack(std::span(frame_).first(bytes))) return true;
+        if (is_synack_to(syn, std::span(frame_).first(bytes))) return true;
       }
       sleep_until_a_doorbell(*hypervisor_, kPatienceNs);
     }

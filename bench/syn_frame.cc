@@ -1,5 +1,6 @@
 #include "bench/syn_frame.h"
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "backend/checksum.h"
@@ -11,8 +12,19 @@ namespace {
 constexpr size_t kIpAt = 14;
 constexpr size_t kTcpAt = kIpAt + 20;
 constexpr size_t kIpChecksumAt = kIpAt + 10;
+constexpr size_t kAddressesAt = kIpAt + 12;
+constexpr size_t kAddressBytes = 4;
+constexpr size_t kPortBytes = 2;
 constexpr size_t kTcpFlagsAt = kTcpAt + 13;
 constexpr std::byte kSynAck{0x12};
+
+/// Two fields of so many bytes, one after the other, the other way round in an answer.
+bool are_swapped(std::span<const std::byte> asked, std::span<const std::byte> answer, size_t at,
+                 size_t bytes) {
+  const auto first = [&](std::span<const std::byte> frame) { return frame.subspan(at, bytes); };
+  const auto second = [&](std::span<const std::byte> frame) { return frame.subspan(at + bytes, bytes); };
+  return std::ranges::equal(first(asked), second(answer)) && std::ranges::equal(second(asked), first(answer));
+}
 
 void put(std::span<std::byte> frame, size_t at, std::initializer_list<unsigned> bytes) {
   for (const unsigned byte : bytes) frame[at++] = static_cast<std::byte>(byte);
@@ -37,6 +49,11 @@ std::array<std::byte, kSynBytes> make_syn(uint32_t client) {
 bool is_synack(std::span<const std::byte> frame) {
   return frame.size() >= kSynBytes && frame[12] == std::byte{0x08} && frame[13] == std::byte{0x00} &&
          frame[kIpAt + 9] == std::byte{6} && (frame[kTcpFlagsAt] & kSynAck) == kSynAck;
+}
+
+bool is_synack_to(std::span<const std::byte, kSynBytes> syn, std::span<const std::byte> frame) {
+  return is_synack(frame) && are_swapped(syn, frame, kAddressesAt, kAddressBytes) &&
+         are_swapped(syn, frame, kTcpAt, kPortBytes);
 }
 
 }  // namespace synfluid::bench
