@@ -32,6 +32,7 @@
 
 #include "base/clock.h"
 #include "bench/instruction_clock.h"
+#include "bench/lab_memory.h"
 #include "bench/report.h"
 #include "bench/syn_frame.h"
 #include "bench/xen_guest.h"
@@ -50,6 +51,7 @@ struct Options {
   uint64_t memory_kib = 256;
   std::string image = "builtin:responder";
   std::string json;
+  bool lab_memory = false;
 };
 
 double mean(std::span<const double> values) {
@@ -254,7 +256,13 @@ int main(int argc, char** argv) {
   app.add_option("--memory", options.memory_kib, "memory of each, KiB");
   app.add_option("--image", options.image, "a built-in image");
   app.add_option("--json", options.json, "write the figures there as JSON; - for standard output");
+  app.add_flag("--lab-memory", options.lab_memory,
+               "only print the MiB this needs, of the machine and of dom0");
   CLI11_PARSE(app, argc, argv);
+  if (options.lab_memory) {
+    std::cout << synfluid::bench::lab_memory(options.count, options.memory_kib);
+    return 0;
+  }
   const auto status = synfluid::bench::run(options);
   if (status) return 0;
   std::cerr << "bootstorm: " << status.error().text() << '\n';

@@ -159,13 +159,18 @@ def is_bench(source, build, name):
     return any(kind == "bench" and os.path.basename(path) == name for kind, path in _manifest(source, build))
 
 
+def sized_program(source, build, name):
+    """The build's program `name`, if it is one that says what machine it needs."""
+    return next((path for kind, path in _manifest(source, build) if kind == "sized" and os.path.basename(path) == name), None)
+
+
 def write_overlay(out, root, source, build, additions):
     """Writes what this build and this run add to the base."""
     dom0 = image.Image(out, root)
     out.file("init", f"{source}/tests/lab/dom0/init", 0o755)
     out.file("usr/bin/lab-module", f"{source}/tests/lab/dom0/lab-module", 0o755)
     out.link("usr/sbin/modprobe", "/usr/bin/lab-module")
-    for _, path in _manifest(source, build):
+    for path in sorted({path for _, path in _manifest(source, build)}):
         dom0.add(path, f"synfluid/bin/{os.path.basename(path)}")
     for path, name in additions:
         if os.path.isdir(path):

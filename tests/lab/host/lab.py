@@ -6,9 +6,11 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -28,6 +30,8 @@ from failure import LabError  # noqa: E402
 ROOT = os.path.realpath(f"{HERE}/../../..")
 TIMED_OUT = 124
 LAB_FAILED = 125
+USUAL_TIMEOUT = 1500
+BENCH_TIMEOUT = 14400  # thousands of VMs, on a machine that does other things too
 LOGS_KEPT = 30
 # SSE4.2 for DPDK; no SMAP, with which a PV dom0 crashes under TCG; no AVX, which dom0's programs would see in CPUID but
 # which Xen does not let them use here.
@@ -49,8 +53,9 @@ def arguments(argv):
         "(tests/lab/e2e), any program of dom0 (xl info), or one word with a shell command in it ('xl info; xl list'). Exit "
         "status: CMD's own; 124 after a time-out; 125 when the lab itself failed.")
     add = parser.add_argument
-    add("--memory", type=mebibytes, metavar="SIZE", help="of the whole machine (2G; 4G for the bench `store`)")
-    add("--dom0-memory", type=mebibytes, metavar="SIZE", help="of dom0 (half of --memory, 3G at most)")
+    add("--memory", type=mebibytes, metavar="SIZE",
+        help="of the whole machine (what CMD says it needs; 2G; 4G for the bench `store`)")
+    add("--dom0-memory", type=mebibytes, metavar="SIZE", help="of dom0 (what CMD says it needs; half of --memory, 3G at most)")
     add("--vcpus", type=int, default=1, metavar="N", help="processors of the machine and of dom0 (1)")
     add("--store", choices=["c", "oxenstored", "synfluid", "none"],
         help="which xenstored runs (c; none for the bench `store`, which starts them itself)")
@@ -62,7 +67,7 @@ def arguments(argv):
     add("--with", action="append", default=[], dest="features", choices=["linux-guest"], metavar="FEATURE",
         help="linux-guest: a Linux kernel and initramfs for a PV guest, in /lab/guest-linux (the bench `netback` has it)")
     add("--build", default=f"{ROOT}/build", metavar="DIR", help="the build directory whose programs go into dom0 (build)")
-    add("--timeout", type=float, default=1500, metavar="S", help="seconds after which the machine is killed (1500)")
+    add("--timeout", type=float, metavar="S", help="seconds after which the machine is killed (1500; a bench: 14400)")
     add("--keep-log", metavar="FILE", help="where the log of Xen and the kernels goes (build/lab/log/)")
     add("--xen-args", default="", metavar="ARGS", help="more of Xen's own command line")
     add("--maptrack-frames", type=int, default=8192, metavar="N", help="Xen's gnttab_max_maptrack_frames (8192)")
@@ -81,9 +86,14 @@ def arguments(argv):
     is_store_bench = program == ["store"]
     if options.store is None:
         options.store = "none" if is_store_bench else "c"
-    if options.memory is None:
-        options.memory = 4096 if is_store_bench else 2048
+    options.usual_memory = 4096 if is_store_bench else 2048
+    if options.timeout is None:
+        options.timeout = BENCH_TIMEOUT if is_bench(options) else USUAL_TIMEOUT
     return options
+
+
+def is_bench(options):
+    return contents.is_bench(ROOT, options.build, options.command[0].split()[0])
 
 
 def digest(paths):
@@ -214,17 +224,38 @@ def log_path(options):
     return f"{folder}/{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
 
 
+def declared_need(options):
+    """What the command says it needs, as (machine, dom0) in MiB; (0, 0) of one that does not say."""
+    program = contents.sized_program(ROOT, options.build, options.command[0])
+    if not program:
+        return 0, 0
+    said = subprocess.run([program, *options.command[1:], "--lab-memory"], capture_output=True, text=True)
+    if said.returncode != 0:
+        raise LabError(said.stderr.strip() or f"{program} --lab-memory ended with {said.returncode}")
+    need = re.fullmatch(r"(\d+) (\d+)\n", said.stdout)
+    return (int(need[1]), int(need[2])) if need else (0, 0)  # --help, say
+
+
+def memory(options):
+    """Of the machine and of dom0, in MiB."""
+    need, dom0_need = declared_need(options)
+    machine_memory = options.memory or max(need, options.usual_memory)
+    fits = dom0_need and machine_memory >= need
+    dom0 = options.dom0_memory or (dom0_need if fits else min(machine_memory // 2, 3072))
+    if dom0 > machine_memory - 256:
+        raise LabError(f"dom0 cannot have {dom0}M of a machine of {machine_memory}M: Xen and the guests need the rest")
+    if machine_memory < need:
+        print(f"lab: {options.command[0]} says that it needs --memory {need}M", file=sys.stderr)
+    return machine_memory, dom0
+
+
 def machine_config(options):
-    icount = options.icount
-    if icount is None:
-        icount = contents.is_bench(ROOT, options.build, options.command[0].split()[0])
+    icount = is_bench(options) if options.icount is None else options.icount
     if icount and options.vcpus != 1:
         raise LabError("the instruction clock counts one processor: leave out --vcpus, or add --no-icount")
-    dom0 = options.dom0_memory or min(options.memory // 2, 3072)
-    if dom0 > options.memory - 256:
-        raise LabError(f"dom0 cannot have {dom0}M of a machine of {options.memory}M: Xen and the guests need the rest")
+    machine_memory, dom0_memory = memory(options)
     return SimpleNamespace(
-        memory=options.memory, dom0_memory=dom0, vcpus=options.vcpus, maptrack_frames=options.maptrack_frames,
+        memory=machine_memory, dom0_memory=dom0_memory, vcpus=options.vcpus, maptrack_frames=options.maptrack_frames,
         xen_args=options.xen_args, cpu=options.cpu, icount=icount, timeout=options.timeout)
 
 

@@ -71,7 +71,8 @@ class Machine:
 
     def _xen_arguments(self):
         config = self._config
-        return (f"console=com1 com1=115200 dom0_mem={config.dom0_memory}M,max:{config.dom0_memory}M "
+        # New memory is zero. Scrubbed, all of it would be touched, and the host would have to back it.
+        return (f"console=com1 com1=115200 dom0_mem={config.dom0_memory}M,max:{config.dom0_memory}M bootscrub=0 "
                 f"dom0_max_vcpus={config.vcpus} gnttab_max_maptrack_frames={config.maptrack_frames} "
                 f"loglvl=info guest_loglvl=info {config.xen_args}").strip()
 
