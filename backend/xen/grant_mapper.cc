@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <new>
+#include <vector>
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
@@ -21,7 +22,10 @@ namespace {
 
 /// More than the largest shared area has pages.
 constexpr size_t kMaxRefs = 512;
-constexpr size_t kRefsBytes = kMaxRefs * sizeof(ioctl_gntdev_grant_ref);
+
+constexpr size_t request_bytes(size_t refs) {
+  return sizeof(ioctl_gntdev_map_grant_ref) + refs * sizeof(ioctl_gntdev_grant_ref);
+}
 
 void forget(const GrantShard& shard, uint64_t index, size_t pages) {
   ioctl_gntdev_unmap_grant_ref request{.index = index, .count = static_cast<uint32_t>(pages), .pad = 0};
@@ -37,8 +41,10 @@ GrantShard::~GrantShard() {
 // The library would ask the kernel for the index again, to unmap.
 GrantMap::~GrantMap() {
   if (bytes_.empty()) return;
+  const size_t pages = bytes_.size() / abi::kPageBytes;
   ::munmap(bytes_.data(), bytes_.size());
-  forget(*shard_, index_, bytes_.size() / abi::kPageBytes);
+  forget(*shard_, index_, pages);
+  shard_->stock().give_back(static_cast<uint32_t>(pages));
 }
 
 Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std::span<const uint32_t> refs) {
@@ -47,8 +53,7 @@ Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std:
                              fmt::format("mapping {} grants of domain {}", refs.size(), domid.value()));
   };
   assert(!refs.empty() && refs.size() <= kMaxRefs);
-  alignas(ioctl_gntdev_map_grant_ref) std::array<std::byte, sizeof(ioctl_gntdev_map_grant_ref) + kRefsBytes>
-      room;
+  alignas(ioctl_gntdev_map_grant_ref) std::array<std::byte, request_bytes(kMaxRefs)> room;
   auto* request = new (room.data()) ioctl_gntdev_map_grant_ref{};
   request->count = static_cast<uint32_t>(refs.size());
   auto* list =
@@ -66,6 +71,7 @@ Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std:
     forget(*shard, index, refs.size());
     return error;
   }
+  shard->stock().take(static_cast<uint32_t>(refs.size()));
   return GrantMap(std::move(shard), {static_cast<std::byte*>(address), bytes}, index);
 }
 
@@ -73,11 +79,26 @@ Result<std::shared_ptr<GrantShard>> GrantMapper::shard() {
   if (!current_ || used_ == kMapsPerShard) {
     xengnttab_handle* handle = xengnttab_open(quiet_logger(), 0);
     if (handle == nullptr) return Error::from_errno(errno, "opening /dev/xen/gntdev");
-    current_ = std::make_shared<GrantShard>(handle);
+    current_ = std::make_shared<GrantShard>(handle, stock_);
     used_ = 0;
   }
   ++used_;
   return current_;
+}
+
+// Announced and taken back, the map of so many grants is never made: it needs no domain that gave them.
+bool GrantMapper::work_ahead() {
+  if (!stock_->is_low()) return false;
+  stock_->asked();
+  auto device = shard();
+  if (!device) return false;
+  --used_;
+  std::vector<std::byte> room(request_bytes(PageStock::kAhead));
+  auto* request = new (room.data()) ioctl_gntdev_map_grant_ref{};
+  request->count = PageStock::kAhead;
+  if (::ioctl(xengnttab_fd((*device)->handle()), IOCTL_GNTDEV_MAP_GRANT_REF, request) != 0) return false;
+  forget(**device, request->index, PageStock::kAhead);
+  return true;
 }
 
 }  // namespace synfluid::backend::xen

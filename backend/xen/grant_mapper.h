@@ -3,9 +3,9 @@
 // The kernel keeps the maps of one open gntdev in a list that it walks for every map and unmap, so maps are
 // spread over many: each open file serves kMapsPerShard maps and closes when the last of them goes.
 //
-// Threads: map() from one thread (the spawner's); a GrantMap may be destroyed by any thread, and so may map
-// further grants through its own shard. Ownership: a GrantMap owns its mapping and shares its shard. Errors:
-// Result; a grant that the guest does not give is kPermission.
+// Threads: a GrantMapper belongs to one (the spawner's); a GrantMap may be destroyed by any thread, and so
+// may map further grants through its own shard. Ownership: a GrantMap owns its mapping and shares its shard.
+// Errors: Result; a grant that the guest does not give is kPermission.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +14,7 @@
 #include <span>
 #include <utility>
 
+#include "backend/xen/page_stock.h"
 #include "base/result.h"
 #include "base/strong_id.h"
 
@@ -27,14 +28,17 @@ inline constexpr uint32_t kMapsPerShard = 64;
 /// One open gntdev.
 class GrantShard {
  public:
-  explicit GrantShard(xengntdev_handle* handle) : handle_(handle) {}
+  GrantShard(xengntdev_handle* handle, std::shared_ptr<PageStock> stock)
+      : handle_(handle), stock_(std::move(stock)) {}
   GrantShard(const GrantShard&) = delete;
   GrantShard& operator=(const GrantShard&) = delete;
   ~GrantShard();
   xengntdev_handle* handle() const { return handle_; }
+  PageStock& stock() const { return *stock_; }
 
  private:
   xengntdev_handle* handle_;
+  std::shared_ptr<PageStock> stock_;
 };
 
 /// Granted pages in our address space, one after the other, until it goes.
@@ -71,7 +75,11 @@ class GrantMapper {
   /// A shard with room for another map; opens one when the last is full.
   Result<std::shared_ptr<GrantShard>> shard();
 
+  /// Has the kernel make pages for maps to come, if it may have too few. False if there is nothing to do.
+  bool work_ahead();
+
  private:
+  const std::shared_ptr<PageStock> stock_ = std::make_shared<PageStock>();
   std::shared_ptr<GrantShard> current_;
   uint32_t used_ = 0;
 };

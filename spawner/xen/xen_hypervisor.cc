@@ -235,7 +235,8 @@ class XenHypervisor final : public Hypervisor {
     return event;
   }
   bool work_ahead() override {
-    return std::any_of(doorbells_.begin(), doorbells_.end(),
+    return grants_.work_ahead() ||
+           std::any_of(doorbells_.begin(), doorbells_.end(),
                        [](const WorkerDoorbells& worker) { return worker.ids->open_ahead(); });
   }
   Result<uint64_t> memory_left() override { return xen_->free_memory(); }
