@@ -93,11 +93,11 @@ class BackRing {
     return rsp_ - event < rsp_ - before;
   }
 
-  /// Asks for a doorbell at the next request. Returns true if there is one already.
-  bool arm() noexcept {
-    __atomic_store_n(&ring_->indices.req_event, req_ + 1, __ATOMIC_RELAXED);
+  /// Asks for a doorbell when there are `wanted` requests. Returns true if there are already.
+  bool arm(uint32_t wanted = 1) noexcept {
+    __atomic_store_n(&ring_->indices.req_event, req_ + wanted, __ATOMIC_RELAXED);
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    return available(abi::kRingSlots + 1) != 0;
+    return available(abi::kRingSlots + 1) >= wanted;
   }
 
  private:

@@ -42,8 +42,10 @@ bool RxPath::send(std::span<const std::byte> frame, FrameChecksum checksum) noex
   Buffers buffers;
   if (!take_buffers(slots, buffers)) {
     state_.tallies.no_rx_buffer.add();
+    starved_of_ = slots;
     return false;
   }
+  starved_of_ = 0;
   const uint16_t flags = checksum == FrameChecksum::kVerified ? abi::kRxDataValidated : uint16_t{0};
   if (staging_)
     fill_staged(frame, slots, flags, buffers);
@@ -57,6 +59,14 @@ bool RxPath::send(std::span<const std::byte> frame, FrameChecksum checksum) noex
 bool RxPath::publish() noexcept {
   if (staging_ && state_.broken.empty()) run_copies();
   return ring_.publish();
+}
+
+bool RxPath::arm() noexcept {
+  if (starved_of_ == 0) return false;
+  const bool there_are = ring_.arm(starved_of_);
+  if (ring_.broken()) state_.broken = "receive ring: impossible producer index";
+  if (there_are) starved_of_ = 0;
+  return there_are && state_.broken.empty();
 }
 
 bool RxPath::take_buffers(uint32_t slots, Buffers& out) noexcept {

@@ -23,6 +23,9 @@ class RxPath {
   bool send(std::span<const std::byte> frame, FrameChecksum checksum) noexcept;
   /// Makes outstanding copies and publishes the answers; true if the guest wants to be rung.
   bool publish() noexcept;
+  /// After a send() that found no buffer, asks for a doorbell when it would find one. True, once, if it would
+  /// already.
+  bool arm() noexcept;
   uint32_t max_bytes() const noexcept { return max_bytes_; }
 
  private:
@@ -57,6 +60,7 @@ class RxPath {
   VifState& state_;
   RxBackRing ring_;
   uint32_t max_bytes_;
+  uint32_t starved_of_ = 0;           ///< buffers that the last send() did not find
   std::unique_ptr<Staging> staging_;  ///< only for plain grants
 };
 

@@ -81,7 +81,9 @@ void Vif::flush() noexcept {
 }
 
 bool Vif::arm() noexcept {
-  return !broken() && impl_->tx_.arm();
+  if (broken()) return false;
+  const bool has_buffers = impl_->rx_.arm();
+  return impl_->tx_.arm() || has_buffers;
 }
 
 bool Vif::broken() const noexcept {

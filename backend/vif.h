@@ -65,8 +65,8 @@ class Vif {
   /// Publishes what send() and receive() did and rings the guest if its ring asks for it. Once per burst.
   void flush() noexcept;
 
-  /// Asks the guest for a doorbell at its next transmission. Returns true if frames arrived in the meantime:
-  /// then the caller polls on. For a vif that falls idle.
+  /// For a vif that falls idle: asks for a doorbell at the next frame from the guest, or buffer that send()
+  /// did not find. True if frames, or once such buffers, are there already: then the caller polls on.
   bool arm() noexcept;
 
   /// True once the front end broke the protocol beyond a single request; reason() says how.

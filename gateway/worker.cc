@@ -254,7 +254,7 @@ void Worker::sleep(int64_t longest_ns) {
   // Arm every doorbell first, and look once more: what came in the meantime must not wait.
   while (!slots_.busy().empty()) {
     const uint32_t slot = slots_.busy().back();
-    if (slots_[slot].backlog.count > 0 || slots_[slot].vif->arm()) return;
+    if (slots_[slot].vif->arm()) return;
     slots_.set_quiet(slot);
   }
   sleeper_.before_wait();

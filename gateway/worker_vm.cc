@@ -194,7 +194,7 @@ size_t Worker::poll_vifs() {
     moved += received;
     if (!slots_.is_live(number) || received > 0) continue;
     VifSlot& slot = slots_[number];
-    if (slot.backlog.count > 0 || ++slot.quiet_polls < kQuietPolls) continue;
+    if (++slot.quiet_polls < kQuietPolls) continue;
     slot.vif->flush();
     if (!slot.vif->arm()) slots_.set_quiet(number);
   }

@@ -217,6 +217,28 @@ TEST_F(FlowSim, AVmThatIsBehindKeepsItsFramesWaitingUpToABound) {
   EXPECT_EQ(counters().held.get(), 0u);
 }
 
+TEST_F(FlowSim, AWorkerSleepsWhileAVmIsBehind) {
+  start({.policy = one_service(ServiceMode::kTerminate), .held_frames = 8});
+  const Wire wire;
+  Guest& guest = connect(wire);
+  const auto say = [&](uint32_t i) {
+    put(Side::kAccess, wire.from_client({.flags = kAck, .seq = 1001 + i, .ack = 5001, .payload = "x"}));
+  };
+  for (uint32_t i = 0; i < 4; ++i) say(i);
+  run();
+  worker().sleep(kNsPerMs);
+  EXPECT_EQ(counters().sleeps.get(), 1u) << "it spins, and a VM on the same CPU cannot run";
+  say(4);
+  run();
+  std::vector<Frame> received;
+  for (int round = 0; round < 10; ++round) {
+    for (Frame& frame : guest.receive_all()) received.push_back(std::move(frame));
+    run();
+  }
+  ASSERT_EQ(received.size(), 5u);
+  for (uint32_t i = 0; i < 5; ++i) EXPECT_EQ(parsed(received[i]).tcp_seq, 1001 + i);
+}
+
 TEST_F(FlowSim, StoppingGivesEverythingBack) {
   start({.policy = one_service(ServiceMode::kTerminate)});
   for (uint8_t client = 1; client <= 5; ++client) connect({.client = client});

@@ -72,6 +72,34 @@ TEST_P(VifTest, AFrameReachesTheGuestAfterTheFlush) {
   EXPECT_EQ(rig.vif.counters().bytes_to_guest, 1500u);
 }
 
+/// Posts a buffer, as RING_PUSH_REQUESTS_AND_CHECK_NOTIFY does: true if the back end wants to know.
+bool post_and_check(Rig& rig) {
+  const uint32_t before = rig.memory.rx().indices.req_prod;
+  rig.guest.post(1);
+  const uint32_t now = rig.memory.rx().indices.req_prod;
+  return now - rig.memory.rx().indices.req_event < now - before;
+}
+
+TEST_P(VifTest, AnArmedVifThatFoundNoBufferIsRungForOne) {
+  rig.guest.post(2);
+  const Frame frame = pattern(500);
+  ASSERT_TRUE(rig.vif.send(frame));
+  ASSERT_TRUE(rig.vif.send(frame));
+  EXPECT_FALSE(rig.vif.send(frame));
+  EXPECT_FALSE(rig.vif.arm());
+  EXPECT_TRUE(post_and_check(rig)) << "nobody would tell the host";
+  ASSERT_TRUE(rig.vif.send(frame));
+  EXPECT_FALSE(rig.vif.arm());
+  EXPECT_FALSE(post_and_check(rig)) << "a doorbell that nobody wants";
+}
+
+TEST_P(VifTest, ABufferThatCameBeforeArmingIsToldOfOnce) {
+  EXPECT_FALSE(rig.vif.send(pattern(500)));
+  rig.guest.post(1);
+  EXPECT_TRUE(rig.vif.arm());
+  EXPECT_FALSE(rig.vif.arm()) << "who does not want it any more must be able to sleep";
+}
+
 TEST_P(VifTest, AFrameOfTheGuestIsReceivedAndAnswered) {
   const Frame frame = pattern(60);
   rig.guest.transmit(frame, 0, 100);
@@ -268,6 +296,16 @@ TEST_P(VifTest, TheLinkGoesWithTheVif) {
     EXPECT_TRUE(rig.log->alive);
   }
   EXPECT_FALSE(rig.log->alive);
+}
+
+TEST(Vif, AChainWaitsForAllOfItsBuffers) {
+  Rig rig(Grants::kSeeded, {.receives_chains = true});
+  rig.guest.post(1);
+  EXPECT_FALSE(rig.vif.send(pattern(9000)));
+  EXPECT_FALSE(rig.vif.arm()) << "one of three buffers is no reason to look";
+  EXPECT_FALSE(post_and_check(rig));
+  EXPECT_TRUE(post_and_check(rig));
+  EXPECT_TRUE(rig.vif.send(pattern(9000)));
 }
 
 TEST(Vif, AVerifiedChecksumIsToldToTheGuest) {
