@@ -31,7 +31,8 @@ Error wrong(const std::string& name, std::string_view what) {
 }
 
 Result<std::vector<std::byte>> read_file(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // A pipe would be waited for, until somebody writes into it.
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat info {};
   if (!fd || ::fstat(fd.get(), &info) != 0) return Error::from_errno(errno, path);
   if (!S_ISREG(info.st_mode)) return wrong(path, "is not a file");

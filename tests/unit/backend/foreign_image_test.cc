@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "guest/images.h"
@@ -60,6 +61,8 @@ TEST_F(ForeignImageTest, AXenPvKernelIsReadWithItsRamdiskAndCommandLine) {
 TEST_F(ForeignImageTest, WhatCannotBeReadIsNamed) {
   expect_error(spec_of(directory / "nowhere"), "nowhere: No such file");
   expect_error(spec_of(directory), "is not a file");
+  ASSERT_EQ(mkfifo((directory / "pipe").c_str(), 0600), 0);
+  expect_error(spec_of(directory / "pipe"), "is not a file");
   expect_error(spec_of(file("empty", "")), "is empty");
 }
 
