@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <pthread.h>
+#include <signal.h>
 
 namespace synfluid::spawner::xen {
 namespace {
@@ -14,10 +15,28 @@ constexpr std::chrono::milliseconds kRetry{10};
 /// So often at the end: a second.
 constexpr int kLastTries = 100;
 
+/// Threads made meanwhile take no signals: those are for the program's main thread, which may block them
+/// only later, and a signal that any other thread leaves open ends the process where it stands.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<Reaper>> Reaper::create(std::unique_ptr<toolstack::DomainEnder> inner) {
   std::unique_ptr<Reaper> reaper(new Reaper(std::move(inner)));
+  const SignalsBlocked until_it_runs;
   try {
     reaper->thread_ = std::thread([raw = reaper.get()] { raw->run(); });
   } catch (const std::system_error& error) {

@@ -144,6 +144,7 @@ stop_gateway() {
     kill -KILL "$pid"
     fail "the gateway did not stop within 30 s of SIGTERM"
   fi
+  wait "$pid" || fail "the gateway ended with status $?"
 }
 
 process_is_gone() { ! kill -0 "$1" 2>/dev/null; }

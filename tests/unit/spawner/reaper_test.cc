@@ -7,6 +7,8 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include "guest/images.h"
 #include "spawner/toolstack/domain_builder.h"
@@ -41,6 +43,36 @@ TEST(Reaper, NobodyWaitsForADomainThatIsSlowToDie) {
   go_on.count_down();
   reaper->reset();
   EXPECT_EQ(ended, (std::vector{DomId(7), DomId(6)}));
+}
+
+/// Says that it has been asked.
+class TellingEnder final : public toolstack::DomainEnder {
+ public:
+  explicit TellingEnder(std::latch& asked) : asked_(asked) {}
+  Status destroy_domain(DomId) override {
+    asked_.count_down();
+    return {};
+  }
+
+ private:
+  std::latch& asked_;
+};
+
+TEST(Reaper, ItsThreadTakesNoSignals) {
+  std::latch is_running(1);
+  auto reaper = Reaper::create(std::make_unique<TellingEnder>(is_running));
+  ASSERT_TRUE(reaper) << reaper.error().text();
+  ASSERT_TRUE((*reaper)->destroy_domain(DomId(7)));
+  is_running.wait();
+  sigset_t term;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  // As the gateway does, when the reaper is there already. A thread that took it would end the test here.
+  ASSERT_EQ(pthread_sigmask(SIG_BLOCK, &term, nullptr), 0);
+  ASSERT_EQ(kill(getpid(), SIGTERM), 0);
+  const timespec patience = {.tv_sec = 10, .tv_nsec = 0};
+  EXPECT_EQ(sigtimedwait(&term, nullptr, &patience), SIGTERM);
+  pthread_sigmask(SIG_UNBLOCK, &term, nullptr);
 }
 
 TEST(Reaper, EndsAllItWasGivenBeforeItGoes) {
