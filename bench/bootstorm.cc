@@ -7,16 +7,15 @@
 //   pooled_synack_ms  the same for a guest that was made before: from the SYN to the SYN/ACK
 //   growth            mean of the last tenth (at most 100) of cold_create_ms over the first
 //   alive             guests that answer another SYN when all are there
-//   work_ahead_ms     what the hypervisor does in an idle turn, one a guest, outside the other figures: it
-//   opens an
-//                     event channel for a guest to come, of which it keeps 1,024
+//   work_ahead_ms     in an idle turn, one a guest, outside of the other figures: what the hypervisor does
+//                     for guests to come, such as opening event channels, of which it keeps 1,024
 //   destroy_ms        unmapping, unbinding and destroying one, the last first
 //   kib_per_vm        what the guests cost Xen's free memory and dom0's
 //   dom0_kib_per_vm   dom0's part of it
-//   residue_*         domains and memory that are left when all are gone, with the first, warming guests as
-//   the zero
+//   residue_*         domains and memory left when all are gone; the first, warming guests are the zero
 //
-// Runs in dom0 as root. The figures are of one core that dom0, Xen and the guests share.
+// Runs in dom0 as root and says on standard error how far it is. The figures are of one core that dom0, Xen
+// and the guests share.
 #include <algorithm>
 #include <array>
 #include <functional>
@@ -24,6 +23,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -44,7 +44,10 @@ namespace {
 constexpr int64_t kPatienceNs = 5 * kNsPerSecond;
 constexpr uint32_t kWarmUp = 3;
 constexpr uint32_t kPool = 100;
+constexpr uint32_t kProgressEvery = 1000;
+constexpr uint32_t kHangUpEvery = 100;
 constexpr useconds_t kSettleUs = 300'000;
+constexpr useconds_t kHangUpUs = 50'000;
 
 struct Options {
   uint32_t count = 100;
@@ -56,6 +59,11 @@ struct Options {
 
 double mean(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+/// Minutes may pass between two figures.
+void tell_progress(std::string_view what, size_t done) {
+  if (done > 0 && done % kProgressEvery == 0) std::cerr << fmt::format("bootstorm: {} {}\n", done, what);
 }
 
 class Storm {
@@ -131,8 +139,22 @@ class Storm {
       start_.push_back(to_ms(started_ns_ - starting_ns_));
       guests_.push_back(std::move(*guest));
       take_an_idle_turn();
+      tell_progress("made", guests_.size());
+      if (guests_.size() % kHangUpEvery == 0) hang_up(kHangUpEvery);
     }
+    hang_up(options_.count % kHangUpEvery);
     return {};
+  }
+
+  /// The last `count` clients take their SYNs back: guests that wait for one send their SYN/ACKs again and
+  /// again, and thousands of them would have the machine for themselves.
+  void hang_up(uint32_t count) {
+    for (uint32_t i = 0; i < count; ++i) {
+      backend::Vif& vif = *guests_[guests_.size() - 1 - i].vif;
+      vif.send(make_reset(client_ - i));
+      vif.flush();
+    }
+    usleep(kHangUpUs);
   }
 
   void take_an_idle_turn() {
@@ -159,8 +181,14 @@ class Storm {
   }
 
   uint32_t count_alive() {
-    return static_cast<uint32_t>(std::count_if(
-        guests_.begin(), guests_.end(), [this](Guest& guest) { return answers(guest, Start::kRunning); }));
+    uint32_t asked = 0;
+    return static_cast<uint32_t>(std::count_if(guests_.begin(), guests_.end(), [&](Guest& guest) {
+      tell_progress("asked whether they live", ++asked);
+      if (!answers(guest, Start::kRunning)) return false;
+      guest.vif->send(make_reset(client_));
+      guest.vif->flush();
+      return true;
+    }));
   }
 
   void destroy_all() {
@@ -170,6 +198,7 @@ class Storm {
       guests_.back().vm.reset();
       destroy_.push_back(to_ms(clock_.now_ns() - begin));
       guests_.pop_back();
+      tell_progress("destroyed", destroy_.size());
     }
   }
 

@@ -30,20 +30,32 @@ void put(std::span<std::byte> frame, size_t at, std::initializer_list<unsigned> 
   for (const unsigned byte : bytes) frame[at++] = static_cast<std::byte>(byte);
 }
 
-}  // namespace
+constexpr unsigned kSyn = 0x02;
+constexpr unsigned kRst = 0x04;
+constexpr unsigned kFirstSequence = 0x78;
 
-std::array<std::byte, kSynBytes> make_syn(uint32_t client) {
+std::array<std::byte, kSynBytes> make_segment(uint32_t client, unsigned sequence, unsigned flags) {
   std::array<std::byte, kSynBytes> frame{};
   put(frame, 0, {0x02, 0, 0, 0, 0, 0x01, 0x02, 0, 0, 0, 0, 0x02, 0x08, 0x00});
   put(frame, kIpAt, {0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0});
   put(frame, kIpAt + 12, {10, 0, client >> 8 & 0xff, client & 0xff, 192, 0, 2, 1});
-  put(frame, kTcpAt, {0x80 | (client >> 24 & 0x3f), client >> 16 & 0xff, 0, 80, 0x12, 0x34, 0x56, 0x78});
-  put(frame, kTcpAt + 12, {0x50, 0x02, 0xff, 0xff});
+  put(frame, kTcpAt, {0x80 | (client >> 24 & 0x3f), client >> 16 & 0xff, 0, 80, 0x12, 0x34, 0x56, sequence});
+  put(frame, kTcpAt + 12, {0x50, flags, 0xff, 0xff});
   const uint16_t sum =
       backend::fold_sum(backend::add_to_sum(std::span(frame).subspan(kIpAt, kTcpAt - kIpAt), 0));
   put(frame, kIpChecksumAt, {sum & 0xffu, static_cast<unsigned>(sum >> 8)});
   backend::fill_checksum(frame);
   return frame;
+}
+
+}  // namespace
+
+std::array<std::byte, kSynBytes> make_syn(uint32_t client) {
+  return make_segment(client, kFirstSequence, kSyn);
+}
+
+std::array<std::byte, kSynBytes> make_reset(uint32_t client) {
+  return make_segment(client, kFirstSequence + 1, kRst);
 }
 
 bool is_synack(std::span<const std::byte> frame) {

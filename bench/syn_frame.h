@@ -13,6 +13,9 @@ inline constexpr size_t kSynBytes = 14 + 20 + 20;
 /// Ethernet, IPv4, TCP; from an address and port chosen by `client`, to 192.0.2.1:80.
 std::array<std::byte, kSynBytes> make_syn(uint32_t client);
 
+/// The same client takes its SYN back: who has answered it need not send again.
+std::array<std::byte, kSynBytes> make_reset(uint32_t client);
+
 /// True for an IPv4 TCP frame with SYN and ACK set.
 bool is_synack(std::span<const std::byte> frame);
 

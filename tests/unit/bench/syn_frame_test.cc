@@ -35,6 +35,14 @@ TEST(SynFrame, TheSynItselfIsNoAnswer) {
   EXPECT_FALSE(is_synack_to(syn, syn));
 }
 
+TEST(SynFrame, ItsResetIsTheNextByteOfTheSameConnection) {
+  const auto syn = make_syn(7);
+  const auto reset = make_reset(7);
+  EXPECT_TRUE(std::equal(&syn[kAddressesAt], &syn[kPortsAt + 7], &reset[kAddressesAt]));
+  EXPECT_EQ(static_cast<int>(reset[kPortsAt + 7]), static_cast<int>(syn[kPortsAt + 7]) + 1);
+  EXPECT_EQ(reset[kFlagsAt], std::byte{0x04});
+}
+
 /// A guest that has not heard from its first client sends again; that says nothing about the second.
 TEST(SynFrame, TheAnswerToAnotherClientIsNone) {
   for (const uint32_t other : {2u, 0x101u, 0x10001u}) {
