@@ -31,13 +31,13 @@ in_client() { ip netns exec "$CLIENT" "$@"; }
 in_gateway() { ip netns exec "$GATEWAY" "$@"; }
 in_server() { ip netns exec "$SERVER" "$@"; }
 
-# within SECONDS COMMAND...: tries the command until it succeeds.
+# within SECONDS COMMAND...: tries the command until it succeeds. In the lab sleep costs nothing, and a command much.
 within() {
   local deadline=$((SECONDS + $1))
   shift
   until "$@"; do
     [ "$SECONDS" -lt "$deadline" ] || return 1
-    sleep 0.1
+    sleep "$POLL_S"
   done
 }
 
@@ -155,14 +155,16 @@ no_vms() { [ "$(vm_count)" -eq 0 ]; }
 # status_value NAME: one number of `ctl status`.
 status_value() { ctl status | awk -v name="$1" '$1 == name { print $2 }'; }
 
-# What a platform can leave behind, and how much memory it has, each in its own words.
+# What a platform can leave behind, and how much memory it has, each in its own words; and how often to look.
 case $HYPERVISOR in
   xen)
+    POLL_S=0.5
     what_is_left() { xl list | awk 'NR > 1 && $1 != "Domain-0"' && xenstore_nodes; }
     xenstore_nodes() { xenstore-ls /local/domain 2>/dev/null | grep -E '^[1-9][0-9]* =' || true; }
     free_memory() { xl info free_memory; }
     ;;
   process)
+    POLL_S=0.1
     what_is_left() { pgrep -l '^synfluid-vm' || true; }
     free_memory() { echo 0; }
     ;;
@@ -189,6 +191,12 @@ portal() { # SUBSCRIBER-NUMBER [CURL OPTION...]
 
 # field NAME: the value behind `NAME:` in a portal's page.
 field() { sed -n "s/^$1: *//p" | tr -d '\r'; }
+
+# distinct_vms FILE...: how many VMs have served these pages.
+distinct_vms() {
+  awk -F ': *' 'FNR == 1 { domain = "" } { sub("\r$", "") } $1 == "domain" { domain = $2 }
+                $1 == "generation" && domain != "" && !seen[domain "/" $2]++ { vms++ } END { print vms + 0 }' "$@"
+}
 
 # Waits for the curls in the background, not for the gateway; fails if one of them did.
 wait_for_clients() {

@@ -75,20 +75,14 @@ scenario_20_flows_get_20_different_domains() {
   local i
   for i in $(seq 1 20); do portal "$i" -o "$WORK/page.$i" & done
   wait_for_clients
-  local distinct
-  distinct=$(for i in $(seq 1 20); do echo "$(field domain <"$WORK/page.$i")/$(field generation <"$WORK/page.$i")"; done |
-    sort -u | wc -l)
-  [ "$distinct" -eq 20 ] || fail "20 flows were served by $distinct VMs"
+  [ "$(distinct_vms "$WORK"/page.*)" -eq 20 ] || fail "20 flows were served by $(distinct_vms "$WORK"/page.*) VMs"
 }
 
 scenario_200_flows_at_once_all_get_theirs() {
   start_gateway "$(policy_without_spawn_limits)"
   in_client curl -sS --no-progress-meter -Z --parallel-immediate --parallel-max 200 --max-time 120 --interface 10.20.1.1 \
     -o "$WORK/many.#1" "http://$PORTAL4/[1-200]" || fail "curl failed"
-  local i distinct
-  distinct=$(for i in $(seq 1 200); do echo "$(field domain <"$WORK/many.$i")/$(field generation <"$WORK/many.$i")"; done |
-    sort -u | grep -c '[0-9]/')
-  [ "$distinct" -eq 200 ] || fail "200 flows were served by $distinct VMs"
+  [ "$(distinct_vms "$WORK"/many.*)" -eq 200 ] || fail "200 flows were served by $(distinct_vms "$WORK"/many.*) VMs"
   rm -f "$WORK"/many.*
 }
 
