@@ -26,8 +26,9 @@ using Level = Finding::Level;
 constexpr uint64_t kDescriptorsPerGuest = 3;
 /// Memory maps that one guest costs: its shared area, and on Xen its grants.
 constexpr uint64_t kMapsPerGuest = 2;
-/// Shared pages of an ordinary guest: the card, two rings and the buffers of 512 KiB.
-constexpr uint64_t kGrantsPerGuest = 64;
+/// Xen counts a shared page twice, for the process that maps it and for dom0's kernel. An ordinary guest, of
+/// 512 KiB, has 35: the card, two rings and its buffers.
+constexpr uint64_t kMaptracksPerGuest = 2 * 35;
 constexpr uint64_t kMaptrackPerFrame = 256;
 constexpr uint64_t kTwoLevelChannels = 4096;
 
@@ -159,7 +160,7 @@ Finding check_event_channels(uint64_t vms) {
 Finding check_maptrack(const DoctorConfig& config) {
   constexpr std::string_view kOption = "gnttab_max_maptrack_frames";
   constexpr uint64_t kXensDefault = 1024;
-  const uint64_t frames = (config.vms * kGrantsPerGuest + kMaptrackPerFrame - 1) / kMaptrackPerFrame;
+  const uint64_t frames = (config.vms * kMaptracksPerGuest + kMaptrackPerFrame - 1) / kMaptrackPerFrame;
   const std::string remedy = fmt::format("{}={} on Xen's command line", kOption, frames);
   constexpr const char* kSubject = "grant maptrack frames";
   if (!config.xen_command_line) return at_least(kSubject, std::nullopt, frames, remedy);
