@@ -37,6 +37,23 @@ struct GrantCopy {
   int16_t status;
 };
 
+/// What the back end does with a page.
+enum class PageAccess : uint8_t { kRead, kWrite };
+
+/// The control ring of a front end, and what its static grants take of the hypervisor: numbered places for
+/// mapped pages, which control_ring.h fills.
+class ControlLink {
+ public:
+  virtual ~ControlLink() = default;
+  virtual abi::NetCtrlRing& ring() noexcept = 0;
+  /// How many pages may be mapped at once.
+  virtual uint32_t places() const noexcept = 0;
+  /// Maps a page into a free place; nullptr if it is not granted so.
+  virtual std::byte* map(uint32_t place, GrantRef gref, PageAccess access) noexcept = 0;
+  virtual void unmap(uint32_t place) noexcept = 0;
+  virtual void notify() noexcept = 0;
+};
+
 class GuestLink {
  public:
   virtual ~GuestLink() = default;
@@ -65,6 +82,9 @@ class GuestLink {
   /// grant it, or has used up its share. Only called for front ends that promised persistence.
   virtual std::byte* map(GrantRef gref) noexcept = 0;
   virtual bool is_persistent() const noexcept = 0;
+
+  /// Of a front end that has a control ring; nullptr otherwise.
+  virtual ControlLink* control() noexcept { return nullptr; }
 
   /// Copies a batch by grant copy, for front ends that are not persistent.
   virtual void copy(std::span<GrantCopy> batch) noexcept = 0;

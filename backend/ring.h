@@ -97,18 +97,18 @@ class BackRing {
   bool arm(uint32_t wanted = 1) noexcept {
     __atomic_store_n(&ring_->indices.req_event, req_ + wanted, __ATOMIC_RELAXED);
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    return available(abi::kRingSlots + 1) >= wanted;
+    return available(Ring::kSlots + 1) >= wanted;
   }
 
  private:
   using Entry = std::remove_reference_t<decltype(std::declval<Ring&>().entries[0])>;
 
-  Entry& entry(uint32_t index) const noexcept { return ring_->entries[index % abi::kRingSlots]; }
+  Entry& entry(uint32_t index) const noexcept { return ring_->entries[index % Ring::kSlots]; }
 
   void refresh() noexcept {
     const uint32_t prod = __atomic_load_n(&ring_->indices.req_prod, __ATOMIC_ACQUIRE);
     // A front end may not run more than a ring ahead of the answers it has, nor take back a request.
-    if (prod - rsp_ > abi::kRingSlots || prod - req_ > abi::kRingSlots || prod - req_ < seen_ - req_) {
+    if (prod - rsp_ > Ring::kSlots || prod - req_ > Ring::kSlots || prod - req_ < seen_ - req_) {
       broken_ = true;
       return;
     }
@@ -125,5 +125,6 @@ class BackRing {
 
 using TxBackRing = BackRing<abi::NetTxRing, abi::NetTxRequest, abi::NetTxResponse>;
 using RxBackRing = BackRing<abi::NetRxRing, abi::NetRxRequest, abi::NetRxResponse>;
+using CtrlBackRing = BackRing<abi::NetCtrlRing, abi::NetCtrlRequest, abi::NetCtrlResponse>;
 
 }  // namespace synfluid::backend

@@ -88,8 +88,8 @@ bool RxPath::take_buffers(uint32_t slots, Buffers& out) noexcept {
 uint32_t RxPath::resolve(uint32_t slots, Buffers& out) noexcept {
   for (uint32_t i = 0; i < slots; ++i) {
     out.request[i] = ring_.peek(i);
+    out.page[i] = pages_.find(out.request[i].gref, PageAccess::kWrite);
     // A plain grant is judged by the copy itself.
-    out.page[i] = staging_ ? nullptr : pages_.find(out.request[i].gref);
     if (!staging_ && out.page[i] == nullptr) return i;
   }
   return slots;
@@ -118,34 +118,34 @@ void RxPath::fill_staged(std::span<const std::byte> frame, uint32_t slots, uint1
   if (s.count + slots > kStagingCopies || s.used + frame.size() > kStagingBytes) run_copies();
   for (uint32_t i = 0; i < slots; ++i) {
     const auto bytes = part(frame, i);
-    std::byte* host = s.bytes.data() + s.used;
+    s.is_copied[s.count] = b.page[i] == nullptr;
+    s.answers[s.count++] = rx_response(b.request[i].id, flags, i + 1 == slots, bytes.size());
+    std::byte* const host = b.page[i] != nullptr ? b.page[i] : s.bytes.data() + s.used;
     std::memcpy(host, bytes.data(), bytes.size());
-    s.copies[s.count] = {.direction = GrantCopy::Direction::kToGuest,
-                         .gref = GrantRef{b.request[i].gref},
-                         .offset = 0,
-                         .length = static_cast<uint16_t>(bytes.size()),
-                         .host = host,
-                         .status = abi::kRspError};
-    s.answers[s.count] = rx_response(b.request[i].id, flags, i + 1 == slots, bytes.size());
-    ++s.count;
+    if (b.page[i] != nullptr) continue;
+    s.copies[s.copy_count++] = {.direction = GrantCopy::Direction::kToGuest,
+                                .gref = GrantRef{b.request[i].gref},
+                                .offset = 0,
+                                .length = static_cast<uint16_t>(bytes.size()),
+                                .host = host,
+                                .status = abi::kRspError};
     s.used += static_cast<uint32_t>(bytes.size());
   }
 }
 
 void RxPath::run_copies() noexcept {
   Staging& s = *staging_;
-  if (s.count == 0) return;
-  link_.copy(std::span(s.copies).first(s.count));
+  if (s.copy_count != 0) link_.copy(std::span(s.copies).first(s.copy_count));
+  const GrantCopy* copy = s.copies.data();
   for (uint32_t i = 0; i < s.count; ++i) {
-    const bool is_copied = s.copies[i].status == abi::kRspOkay;
-    if (!is_copied) {
+    if (s.is_copied[i] && (copy++)->status != abi::kRspOkay) {
       s.answers[i].status = abi::kRspError;
       state_.tallies.bad_rx_request.add();
       state_.note_bad();
     }
     ring_.respond(s.answers[i]);
   }
-  s.count = s.used = 0;
+  s.count = s.copy_count = s.used = 0;
 }
 
 }  // namespace synfluid::backend

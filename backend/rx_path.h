@@ -1,5 +1,5 @@
 // Host to guest: fills the buffers that the guest posted on its receive ring, in place or by batched grant
-// copy.
+// copy. Among those of plain grants, what the control ring mapped is filled in place and answered in turn.
 //
 // Private to backend/. Threads: the vif's owner.
 #pragma once
@@ -34,15 +34,17 @@ class RxPath {
   /// The buffers for one frame.
   struct Buffers {
     std::array<abi::NetRxRequest, kMaxSlots> request;
-    std::array<std::byte*, kMaxSlots> page;
+    std::array<std::byte*, kMaxSlots> page;  ///< nullptr: to be reached by grant copy
   };
-  /// Frames copied to the host's side of the grant copies, answers to be given when they are made: one a
-  /// copy.
+  /// Frames copied to the host's side of the grant copies, and answers to be given, in order, when they are
+  /// made.
   struct Staging {
     std::array<GrantCopy, kStagingCopies> copies;
     std::array<abi::NetRxResponse, kStagingCopies> answers;
+    std::array<bool, kStagingCopies> is_copied;  ///< by answer: the next copy is its own
     std::array<std::byte, kStagingBytes> bytes;
-    uint32_t count = 0;
+    uint32_t count = 0;  ///< of answers
+    uint32_t copy_count = 0;
     uint32_t used = 0;
   };
 

@@ -74,7 +74,7 @@ bool TxPath::copy_mapped(std::span<std::byte> into) const noexcept {
   size_t at = 0;
   for (uint32_t i = 0; i < chain_.fragments; ++i) {
     const TxFragment& f = chain_.fragment[i];
-    const std::byte* page = pages_.find(f.gref);
+    const std::byte* page = pages_.find(f.gref, PageAccess::kRead);
     if (page == nullptr) return false;
     std::memcpy(into.data() + at, page + f.offset, f.length);
     at += f.length;
@@ -134,17 +134,23 @@ void TxPath::stage_chain(Batch& batch) noexcept {
   if (chain_.kind != TxChain::Kind::kFrame) return;
 
   frame.bytes = chain_.bytes;
-  frame.copies = chain_.fragments;
-  for (uint32_t i = 0; i < chain_.fragments; ++i) {
-    const TxFragment& f = chain_.fragment[i];
-    staging_->copies[batch.copies++] = {.direction = GrantCopy::Direction::kFromGuest,
-                                        .gref = GrantRef{f.gref},
-                                        .offset = f.offset,
-                                        .length = f.length,
-                                        .host = staging_->bytes.data() + batch.bytes,
-                                        .status = abi::kRspError};
-    batch.bytes += f.length;
+  for (uint32_t i = 0; i < chain_.fragments; ++i) stage_fragment(batch, chain_.fragment[i]);
+  frame.copies = static_cast<uint16_t>(batch.copies - frame.first_copy);
+}
+
+void TxPath::stage_fragment(Batch& batch, const TxFragment& fragment) noexcept {
+  std::byte* const host = staging_->bytes.data() + batch.bytes;
+  batch.bytes += fragment.length;
+  if (const std::byte* page = pages_.find(fragment.gref, PageAccess::kRead)) {
+    std::memcpy(host, page + fragment.offset, fragment.length);
+    return;
   }
+  staging_->copies[batch.copies++] = {.direction = GrantCopy::Direction::kFromGuest,
+                                      .gref = GrantRef{fragment.gref},
+                                      .offset = fragment.offset,
+                                      .length = fragment.length,
+                                      .host = host,
+                                      .status = abi::kRspError};
 }
 
 void TxPath::finish(Staged& frame) noexcept {

@@ -2,7 +2,7 @@
 //
 // Mapped pages: a frame is copied straight from the guest's pages to the caller. Plain grants: a batch of
 // frames is described to the hypervisor, copied into staging with one call, answered, and then handed out one
-// by one.
+// by one; what lies in pages that the control ring mapped goes there without the hypervisor.
 //
 // Private to backend/. Threads: the vif's owner.
 #pragma once
@@ -65,6 +65,7 @@ class TxPath {
   void refill() noexcept;
   bool has_room(const Batch& batch) const noexcept;
   void stage_chain(Batch& batch) noexcept;
+  void stage_fragment(Batch& batch, const TxFragment& fragment) noexcept;
   void finish(Staged& frame) noexcept;
 
   GuestLink& link_;

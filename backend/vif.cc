@@ -3,7 +3,9 @@
 #include <array>
 #include <utility>
 
+#include "backend/control_ring.h"
 #include "backend/rx_path.h"
+#include "backend/static_grants.h"
 #include "backend/tx_path.h"
 #include "backend/vif_state.h"
 #include "base/abi/card.h"
@@ -18,6 +20,19 @@ struct LinkAdaptation {
   std::array<std::byte, kMaxFrameBytes> frame;
 };
 
+/// The control ring of a front end that has one, and what it maps.
+struct Control {
+  Control(GuestLink& link, ControlLink& control, VifState& state)
+      : grants(control), ring(link, control, grants, state) {}
+  StaticGrants grants;
+  ControlRing ring;
+};
+
+std::unique_ptr<Control> make_control(GuestLink& link, VifState& state) {
+  ControlLink* const control = link.control();
+  return control == nullptr ? nullptr : std::make_unique<Control>(link, *control, state);
+}
+
 /// Neighbour queries that one receive() answers before it lets its owner look after other guests.
 constexpr int kMaxQueriesPerCall = 16;
 
@@ -27,10 +42,21 @@ constexpr int kMaxQueriesPerCall = 16;
 class Vif::Impl {
  public:
   explicit Impl(std::unique_ptr<GuestLink> link)
-      : link_(std::move(link)), pages_(*link_), tx_(*link_, pages_, state_), rx_(*link_, pages_, state_) {}
+      : link_(std::move(link)),
+        control_(make_control(*link_, state_)),
+        pages_(*link_, control_ ? &control_->grants : nullptr),
+        tx_(*link_, pages_, state_),
+        rx_(*link_, pages_, state_) {}
+
+  bool arm() noexcept {
+    const bool is_asked = control_ && control_->ring.arm();
+    const bool has_buffers = rx_.arm();
+    return tx_.arm() || is_asked || has_buffers;
+  }
 
   std::unique_ptr<GuestLink> link_;
   VifState state_;
+  std::unique_ptr<Control> control_;
   GrantPages pages_;
   TxPath tx_;
   RxPath rx_;
@@ -75,15 +101,15 @@ bool Vif::adapts_link_layer() const noexcept {
 void Vif::flush() noexcept {
   const bool for_tx = impl_->tx_.publish();
   const bool for_rx = impl_->rx_.publish();
-  if (!for_tx && !for_rx) return;
-  impl_->link_->notify();
-  impl_->state_.tallies.notifications.add();
+  if (for_tx || for_rx) {
+    impl_->link_->notify();
+    impl_->state_.tallies.notifications.add();
+  }
+  if (impl_->control_) impl_->control_->ring.serve();
 }
 
 bool Vif::arm() noexcept {
-  if (broken()) return false;
-  const bool has_buffers = impl_->rx_.arm();
-  return impl_->tx_.arm() || has_buffers;
+  return !broken() && impl_->arm();
 }
 
 bool Vif::broken() const noexcept {
@@ -111,6 +137,7 @@ VifCounters Vif::counters() const noexcept {
           .too_long = t.too_long.get(),
           .bad_tx_request = t.bad_tx_request.get(),
           .bad_rx_request = t.bad_rx_request.get(),
+          .bad_control_request = t.bad_control_request.get(),
           .notifications = t.notifications.get()};
 }
 

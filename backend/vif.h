@@ -31,8 +31,9 @@ struct VifCounters {
   uint64_t too_long = 0;      ///< frames not accepted because the front end can't take so long a frame
   uint64_t bad_tx_request =
       0;  ///< frames of the guest refused: bounds, unknown grant, length, unknown extra info
-  uint64_t bad_rx_request = 0;  ///< receive buffers refused: unknown grant
-  uint64_t notifications = 0;   ///< times the guest was rung
+  uint64_t bad_rx_request = 0;       ///< receive buffers refused: unknown grant
+  uint64_t bad_control_request = 0;  ///< control requests refused: unknown, or a list that cannot be served
+  uint64_t notifications = 0;        ///< times the guest was rung
 };
 
 /// What is known of the TCP or UDP checksum of a frame for the guest.
@@ -62,11 +63,13 @@ class Vif {
   /// and arm() says that there is more). Responses are visible to the guest after flush().
   size_t receive(std::span<std::byte> into) noexcept;
 
-  /// Publishes what send() and receive() did and rings the guest if its ring asks for it. Once per burst.
+  /// Publishes what send() and receive() did and rings the guest if its ring asks for it; then serves its
+  /// control ring, if it has one: a bounded part of one request. Once per burst.
   void flush() noexcept;
 
   /// For a vif that falls idle: asks for a doorbell at the next frame from the guest, or buffer that send()
-  /// did not find. True if frames, or once such buffers, are there already: then the caller polls on.
+  /// did not find. True if frames, or once such buffers, are there already, or the control ring has something
+  /// to be served: then the caller polls on.
   bool arm() noexcept;
 
   /// True once the front end broke the protocol beyond a single request; reason() says how.

@@ -8,6 +8,7 @@
 
 #include "backend/counter.h"
 #include "backend/guest_link.h"
+#include "backend/static_grants.h"
 #include "base/abi/netif.h"
 
 namespace synfluid::backend {
@@ -21,6 +22,7 @@ struct VifTallies {
   Counter too_long;
   Counter bad_tx_request;
   Counter bad_rx_request;
+  Counter bad_control_request;
   Counter notifications;
 };
 
@@ -43,21 +45,27 @@ struct VifState {
 /// Finds the host's mapping of a granted page.
 class GrantPages {
  public:
-  explicit GrantPages(GuestLink& link) noexcept
-      : link_(link), seeded_(link.seeded()), may_map_(link.is_persistent()) {}
+  GrantPages(GuestLink& link, const StaticGrants* static_grants) noexcept
+      : link_(link), static_(static_grants), seeded_(link.seeded()), may_map_(link.is_persistent()) {}
 
-  /// True if pages are read and written in place; else they are copied by grant copy.
+  /// True if all pages are read and written in place; else those that find() does not know are copied by
+  /// grant copy.
   bool are_mapped() const noexcept { return may_map_ || !seeded_.pages.empty(); }
+  /// True if the front end had some mapped by its control ring.
+  bool has_static() const noexcept { return static_ != nullptr && !static_->empty(); }
 
-  /// nullptr if the front end has not granted the page, or may not have more pages mapped.
-  std::byte* find(uint32_t gref) const noexcept {
+  /// nullptr if the page is not mapped: the front end has not granted it, has plain grants, or may not have
+  /// more pages mapped.
+  std::byte* find(uint32_t gref, PageAccess access) const noexcept {
     const uint32_t index = gref - seeded_.first_gref;
     if (index < seeded_.pages.size()) return seeded_.pages[index];
+    if (std::byte* const page = has_static() ? static_->find(gref, access) : nullptr) return page;
     return may_map_ ? link_.map(GrantRef{gref}) : nullptr;
   }
 
  private:
   GuestLink& link_;
+  const StaticGrants* static_;
   GuestLink::Seeded seeded_;
   bool may_map_;
 };

@@ -47,7 +47,8 @@ GrantMap::~GrantMap() {
   shard_->stock().give_back(static_cast<uint32_t>(pages));
 }
 
-Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std::span<const uint32_t> refs) {
+Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std::span<const uint32_t> refs,
+                            PageAccess access) {
   const auto failed = [&] {
     return Error::from_errno(errno,
                              fmt::format("mapping {} grants of domain {}", refs.size(), domid.value()));
@@ -65,7 +66,8 @@ Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std:
   if (::ioctl(fd, IOCTL_GNTDEV_MAP_GRANT_REF, request) != 0) return failed();
   const size_t bytes = refs.size() * abi::kPageBytes;
   const uint64_t index = request->index;
-  void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, static_cast<off_t>(index));
+  const int protection = access == PageAccess::kWrite ? PROT_READ | PROT_WRITE : PROT_READ;
+  void* address = ::mmap(nullptr, bytes, protection, MAP_SHARED, fd, static_cast<off_t>(index));
   if (address == MAP_FAILED) {
     const Error error = failed();
     forget(*shard, index, refs.size());
@@ -77,13 +79,19 @@ Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std:
 
 Result<std::shared_ptr<GrantShard>> GrantMapper::shard() {
   if (!current_ || used_ == kMapsPerShard) {
-    xengnttab_handle* handle = xengnttab_open(quiet_logger(), 0);
-    if (handle == nullptr) return Error::from_errno(errno, "opening /dev/xen/gntdev");
-    current_ = std::make_shared<GrantShard>(handle, stock_);
+    auto opened = own_shard();
+    if (!opened) return opened.error();
+    current_ = std::move(*opened);
     used_ = 0;
   }
   ++used_;
   return current_;
+}
+
+Result<std::shared_ptr<GrantShard>> GrantMapper::own_shard() {
+  xengnttab_handle* handle = xengnttab_open(quiet_logger(), 0);
+  if (handle == nullptr) return Error::from_errno(errno, "opening /dev/xen/gntdev");
+  return std::make_shared<GrantShard>(handle, stock_);
 }
 
 // Announced and taken back, the map of so many grants is never made: it needs no domain that gave them.

@@ -14,6 +14,7 @@
 #include <span>
 #include <utility>
 
+#include "backend/guest_link.h"
 #include "backend/xen/page_stock.h"
 #include "base/result.h"
 #include "base/strong_id.h"
@@ -67,13 +68,17 @@ class GrantMap {
   uint64_t index_ = 0;
 };
 
-/// Maps `refs` of one domain in one call, readable and writable. Precondition: from 1 to 512 of them.
-Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std::span<const uint32_t> refs);
+/// Maps `refs` of one domain in one call, for reading and, unless `access` says otherwise, writing.
+/// Precondition: from 1 to 512 of them.
+Result<GrantMap> map_grants(std::shared_ptr<GrantShard> shard, DomId domid, std::span<const uint32_t> refs,
+                            PageAccess access = PageAccess::kWrite);
 
 class GrantMapper {
  public:
   /// A shard with room for another map; opens one when the last is full.
   Result<std::shared_ptr<GrantShard>> shard();
+  /// One for a single link, which makes so many maps that others should not have to walk them.
+  Result<std::shared_ptr<GrantShard>> own_shard();
 
   /// Has the kernel make pages for maps to come, if it may have too few. False if there is nothing to do.
   bool work_ahead();

@@ -2,9 +2,8 @@
 //
 // connect_seeded() is for guests of ours: every page of the shared area is granted under a reference known
 // beforehand, all of them are mapped by one call, and the event channel is there before the guest: it binds
-// it. connect_foreign() is for front ends that went through
-// xenbus: the two rings are mapped at once; buffers are mapped as they come (feature-persistent) or reached
-// by grant copy.
+// it. connect_foreign() is for front ends that went through xenbus: its rings are mapped at once; buffers are
+// mapped as they come (feature-persistent), when its control ring asks for it, or reached by grant copy.
 //
 // Threads: made by the spawner, then used by the vif's owner, one thread at a time. Ownership: a link owns
 // its maps; a foreign guest's its event channel, too. A seeded link borrows its port, which is silenced when
@@ -13,10 +12,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "backend/guest_link.h"
 #include "backend/xen/grant_mapper.h"
 #include "backend/xen/xen_doorbells.h"
+#include "backend/xen/xenbus_backend.h"
 #include "base/result.h"
 #include "base/strong_id.h"
 
@@ -47,8 +48,12 @@ struct ForeignLinkConfig {
   EventPort rx_port = {};  ///< the same as tx_port unless the front end has split event channels
   bool persistent = false;
   bool receives_chains = false;
+  std::optional<ControlRingDetails> control = {};
   DoorbellToken token = 0;
 };
+
+/// What a front end may have mapped by its control ring: both rings full.
+inline constexpr uint32_t kMaxStaticGrants = 512;
 
 /// A persistent front end may have so many pages mapped beside its rings: both rings full, twice.
 inline constexpr uint32_t kMaxPersistentPages = 1024;

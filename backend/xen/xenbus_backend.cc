@@ -85,6 +85,16 @@ Status read_features(XenbusDevice& device, FrontEndDetails& details) {
   return {};
 }
 
+Status read_control(XenbusDevice& device, FrontEndDetails& details) {
+  const auto ring = read_number(device, "ctrl-ring-ref");
+  if (!ring) return ring.error();
+  if (!*ring) return {};
+  const auto port = need_number(device, "event-channel-ctrl");
+  if (!port) return port.error();
+  details.control = {.ring = GrantRef{**ring}, .port = EventPort{*port}};
+  return {};
+}
+
 Result<XenbusState> read_front_state(XenbusDevice& device) {
   const auto text = device.read_front("state");
   if (!text) return text.error();
@@ -95,11 +105,13 @@ Result<XenbusState> read_front_state(XenbusDevice& device) {
 
 }  // namespace
 
-Result<FrontEndDetails> read_front_end(XenbusDevice& device) {
+Result<FrontEndDetails> read_front_end(XenbusDevice& device, XenbusOffer offer) {
   FrontEndDetails details;
   if (const Status read = read_rings(device, details); !read) return read.error();
   if (const Status read = read_ports(device, details); !read) return read.error();
   if (const Status read = read_features(device, details); !read) return read.error();
+  if (!offer.control_ring) return details;
+  if (const Status read = read_control(device, details); !read) return read.error();
   return details;
 }
 
@@ -145,7 +157,7 @@ Result<XenbusChange> XenbusBackend::restart() {
 Result<XenbusChange> XenbusBackend::connect() {
   if (state_ != XenbusState::kInitWait) return XenbusChange{};
   if (++connects_ > kMaxConnects) return refuse("the front end connected too often");
-  const auto details = read_front_end(device_);
+  const auto details = read_front_end(device_, offer_);
   if (!details && details.error().code() != ErrorCode::kProtocol) return details.error();
   if (!details) return refuse(details.error().text());
   if (const Status connected = device_.connect(*details); !connected) return refuse(connected.error().text());

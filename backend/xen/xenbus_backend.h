@@ -40,14 +40,25 @@ enum class XenbusState : uint8_t {
   kReconfigured = 8,
 };
 
+/// What is offered beyond what every back end of ours can do.
+struct XenbusOffer {
+  bool control_ring = false;  ///< feature-ctrl-ring
+};
+
+struct ControlRingDetails {
+  GrantRef ring = {};
+  EventPort port = {};
+};
+
 /// What a front end said of itself, checked.
 struct FrontEndDetails {
   GrantRef tx_ring = {};
   GrantRef rx_ring = {};
   EventPort tx_port = {};
-  EventPort rx_port = {};        ///< the same as tx_port unless it has split event channels
-  bool persistent = false;       ///< feature-persistent
-  bool receives_chains = false;  ///< feature-sg
+  EventPort rx_port = {};                          ///< the same as tx_port unless it has split event channels
+  bool persistent = false;                         ///< feature-persistent
+  bool receives_chains = false;                    ///< feature-sg
+  std::optional<ControlRingDetails> control = {};  ///< only if it was offered
 };
 
 /// One vif's nodes, and its rings.
@@ -78,7 +89,7 @@ inline constexpr int kMaxConnects = 16;
 class XenbusBackend {
  public:
   /// The device's own state node says InitWait from the start.
-  explicit XenbusBackend(XenbusDevice& device) : device_(device) {}
+  explicit XenbusBackend(XenbusDevice& device, XenbusOffer offer = {}) : device_(device), offer_(offer) {}
 
   /// To be called when the front end's state node may have changed.
   Result<XenbusChange> front_changed();
@@ -93,11 +104,12 @@ class XenbusBackend {
   Status enter(XenbusState state);
 
   XenbusDevice& device_;
+  const XenbusOffer offer_;
   XenbusState state_ = XenbusState::kInitWait;
   int connects_ = 0;
 };
 
 /// Reads and checks a front end's directory. kProtocol for what can't be served.
-Result<FrontEndDetails> read_front_end(XenbusDevice& device);
+Result<FrontEndDetails> read_front_end(XenbusDevice& device, XenbusOffer offer);
 
 }  // namespace synfluid::backend::xen

@@ -78,17 +78,59 @@ union NetRxEntry {
   NetRxResponse response;
 };
 
-template <class Entry>
+template <class Entry, uint32_t Slots = kRingSlots>
 struct RingPage {
+  static constexpr uint32_t kSlots = Slots;
   RingIndices indices;
-  Entry entries[kRingSlots];
+  Entry entries[Slots];
 };
 
 using NetTxRing = RingPage<NetTxEntry>;
 using NetRxRing = RingPage<NetRxEntry>;
 
+// ---- the control ring ----
+
+struct NetCtrlRequest {
+  uint16_t id;
+  uint16_t type;  ///< kCtrl*
+  uint32_t data[3];
+};
+
+struct NetCtrlResponse {
+  uint16_t id;
+  uint16_t type;
+  uint32_t status;  ///< kCtrlStatus*
+  uint32_t data;
+};
+
+/// A static grant, as ADD_GREF_MAPPING and DEL_GREF_MAPPING list them.
+struct NetGref {
+  uint32_t gref;
+  uint16_t flags;   ///< kGrefReadOnly
+  uint16_t status;  ///< of its removal: kCtrlStatus*
+};
+
+inline constexpr uint16_t kCtrlGetGrefMappingSize = 8;
+inline constexpr uint16_t kCtrlAddGrefMapping = 9;
+inline constexpr uint16_t kCtrlDelGrefMapping = 10;
+
+inline constexpr uint32_t kCtrlStatusSuccess = 0;
+inline constexpr uint32_t kCtrlStatusNotSupported = 1;
+inline constexpr uint32_t kCtrlStatusInvalidParameter = 2;
+
+inline constexpr uint16_t kGrefReadOnly = 1 << 0;
+inline constexpr uint32_t kGrefsPerPage = kPageBytes / sizeof(NetGref);
+
+union NetCtrlEntry {
+  NetCtrlRequest request;
+  NetCtrlResponse response;
+};
+using NetCtrlRing = RingPage<NetCtrlEntry, 128>;
+
 static_assert(sizeof(RingIndices) == 64);
 static_assert(sizeof(NetTxEntry) == 12 && sizeof(NetRxEntry) == 8);
-static_assert(sizeof(NetTxRing) <= kPageBytes && sizeof(NetRxRing) <= kPageBytes);
+static_assert(sizeof(NetCtrlEntry) == 16 && sizeof(NetGref) == 8);
+static_assert(sizeof(NetTxRing) <= kPageBytes && sizeof(NetRxRing) <= kPageBytes &&
+              sizeof(NetCtrlRing) <= kPageBytes);
 
 }  // namespace synfluid::abi

@@ -1,17 +1,22 @@
 // The vif's guest memory is the fuzzer's input.
 //
-// The first byte chooses how grants reach the back end; the rest is a program of small steps: write words
-// anywhere in the rings, move an index, let the host receive, send, flush or arm. Whatever comes: no access
-// outside the guest's pages and the caller's buffer, bounded lengths, and a vif that once broken stays so.
+// The first byte chooses how grants reach the back end, and whether there is a control ring; the rest is a
+// program of small steps: write words anywhere in the rings, move an index, put a request, let the host
+// receive, send, flush or arm. Whatever comes: no access outside the guest's pages and the caller's buffer,
+// bounded lengths, no static grant mapped twice or more often than there is room, and a vif that once broken
+// stays so.
 // `uint8_t` input, no threads.
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "backend/vif.h"
+#include "tests/unit/backend/fake_control.h"
 #include "tests/unit/backend/front_end.h"
 
 namespace {
@@ -40,23 +45,34 @@ void require(bool condition) {
   if (!condition) std::abort();
 }
 
+constexpr uint32_t kBuffers = 8;
+/// Fewer than there are buffers, so that the table is full at times.
+constexpr uint32_t kPlaces = 6;
+
 class Session {
  public:
-  Session(Input input, testing::Grants grants)
-      : input_(input),
-        vif_(std::make_unique<testing::FakeLink>(memory_, grants, std::make_shared<testing::LinkLog>(),
-                                                 GuestLink::FrontEnd{.receives_chains = true})) {}
+  Session(Input input, testing::Grants grants, bool has_control)
+      : input_(input), vif_(make_link(grants, has_control)) {}
 
   void run() {
     // Bounded, so that one input can't take the fuzzer's whole second.
     for (int i = 0; i < 4096 && !input_.empty(); ++i) step();
     vif_.flush();
+    require(control_.misuses == 0 && control_.mapped.size() <= kPlaces);
   }
 
  private:
+  std::unique_ptr<GuestLink> make_link(testing::Grants grants, bool has_control) {
+    auto log = std::make_shared<testing::LinkLog>();
+    if (has_control)
+      return std::make_unique<testing::ControlledLink>(memory_, grants, std::move(log), control_);
+    return std::make_unique<testing::FakeLink>(memory_, grants, std::move(log),
+                                               GuestLink::FrontEnd{.receives_chains = true});
+  }
+
   void step() {
     const bool was_broken = vif_.broken();
-    switch (input_.take<uint8_t>() % 8) {
+    switch (input_.take<uint8_t>() % 11) {
       case 0:
         return write_word();
       case 1:
@@ -79,6 +95,12 @@ class Session {
       case 7:
         vif_.arm();
         break;
+      case 8:
+        return write_control_word();
+      case 9:
+        return write_grants();
+      case 10:
+        return put_control_request();
     }
     require(!was_broken || vif_.broken());
     require(vif_.broken() == !vif_.reason().empty());
@@ -101,6 +123,32 @@ class Session {
         static_cast<uint16_t>(slot), static_cast<uint16_t>(bits >> 32 & 0x3fff)};
   }
 
+  void write_control_word() {
+    const auto where = input_.take<uint16_t>() % (sizeof(control_.shared) / sizeof(uint32_t));
+    const auto value = input_.take<uint32_t>();
+    std::memcpy(reinterpret_cast<std::byte*>(&control_.shared) + where * sizeof(value), &value,
+                sizeof(value));
+  }
+
+  /// A list of four at the begin of a buffer.
+  void write_grants() {
+    std::array<abi::NetGref, 4> list{};
+    for (abi::NetGref& grant : list) {
+      const auto bits = input_.take<uint8_t>();
+      grant = {testing::GuestMemory::gref_of(bits % 10), static_cast<uint16_t>(bits >> 6), 0};
+    }
+    std::memcpy(memory_.buffer(kBuffers - 1), list.data(), sizeof(list));
+  }
+
+  void put_control_request() {
+    auto& indices = control_.shared.indices;
+    const auto bits = input_.take<uint16_t>();
+    control_.shared.entries[indices.req_prod++ % abi::NetCtrlRing::kSlots].request = {
+        bits,
+        static_cast<uint16_t>(7 + bits % 5),
+        {bits >> 3 & 1u, testing::GuestMemory::gref_of(kBuffers - 1 + (bits >> 4 & 1u)), bits >> 5 & 0x3ffu}};
+  }
+
   void check_receive() {
     const size_t bytes = vif_.receive(into_);
     require(bytes <= into_.size());
@@ -113,7 +161,8 @@ class Session {
   }
 
   Input input_;
-  testing::GuestMemory memory_{8};
+  testing::GuestMemory memory_{kBuffers};
+  testing::FakeControl control_{memory_, kPlaces};
   Vif vif_;
   // Exactly as long as promised, on the heap, so that the sanitizer sees one byte too many.
   std::vector<std::byte> into_ = std::vector<std::byte>(kMaxFrameBytes);
@@ -124,6 +173,6 @@ class Session {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  Session(Input({data + 1, size - 1}), static_cast<testing::Grants>(data[0] % 3)).run();
+  Session(Input({data + 1, size - 1}), static_cast<testing::Grants>(data[0] % 3), data[0] / 3 % 2 == 1).run();
   return 0;
 }

@@ -23,6 +23,7 @@
 #include "spawner/xen/domain_watch.h"
 #include "spawner/xen/reaper.h"
 #include "spawner/xen/xen_hypervisor.h"
+#include "tests/lab/static_grants.h"
 
 namespace synfluid {
 namespace {
@@ -120,6 +121,10 @@ class Faults {
     tests_.run("a guest that takes of its claimed memory", [this] { return claimed_memory_is_there(); });
     tests_.run("a claim on more than Xen has left", [this] { return claims_are_kept(); });
     tests_.run("more grants than the guest gives", [this] { return too_many_grants(); });
+    tests_.run("pages that a control ring had mapped, their grants revoked",
+               [this] { return front_end(use_static_grants); });
+    tests_.run("a front end that names a control ring it does not grant",
+               [this] { return front_end(name_no_control_ring); });
     tests_.run("a guest that jumps into its data", [this] { return crash(); });
     tests_.run("a start that fails", [this] { return start_fails(); });
     tests_.run("guests that are ended in one go, one of them gone already",
@@ -212,6 +217,15 @@ class Faults {
     auto built = builder_.build(guest_, identity(1));
     if (!built) return built.error().text();
     return connect(*built, guest_.layout.shared_area_pages + 1) ? "it was mapped" : "";
+  }
+
+  using ForeignFrontEnd = std::string(backend::xen::GrantMapper&, backend::xen::XenDoorbells&, DomId,
+                                      uint32_t);
+
+  std::string front_end(ForeignFrontEnd* play) {
+    auto built = builder_.build(guest_, identity(1));
+    if (!built) return built.error().text();
+    return play(grants_, *doorbells_, kDomId, guest_.layout.shared_area_pages);
   }
 
   std::string crash() {

@@ -62,7 +62,7 @@ struct LinkLog {
   bool alive = true;
 };
 
-class FakeLink final : public GuestLink {
+class FakeLink : public GuestLink {
  public:
   FakeLink(GuestMemory& memory, Grants grants, std::shared_ptr<LinkLog> log, FrontEnd front_end = {})
       : memory_(memory), grants_(grants), log_(std::move(log)), front_end_(front_end) {

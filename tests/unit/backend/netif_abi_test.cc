@@ -33,16 +33,32 @@ SAME_FIELD(RingIndices, req_event, netif_tx_sring_t, req_event);
 SAME_FIELD(RingIndices, rsp_prod, netif_tx_sring_t, rsp_prod);
 SAME_FIELD(RingIndices, rsp_event, netif_tx_sring_t, rsp_event);
 
+SAME_FIELD(NetCtrlRequest, id, xen_netif_ctrl_request, id);
+SAME_FIELD(NetCtrlRequest, type, xen_netif_ctrl_request, type);
+SAME_FIELD(NetCtrlRequest, data, xen_netif_ctrl_request, data);
+SAME_FIELD(NetCtrlResponse, id, xen_netif_ctrl_response, id);
+SAME_FIELD(NetCtrlResponse, type, xen_netif_ctrl_response, type);
+SAME_FIELD(NetCtrlResponse, status, xen_netif_ctrl_response, status);
+SAME_FIELD(NetCtrlResponse, data, xen_netif_ctrl_response, data);
+SAME_FIELD(NetGref, gref, xen_netif_gref, ref);
+SAME_FIELD(NetGref, flags, xen_netif_gref, flags);
+SAME_FIELD(NetGref, status, xen_netif_gref, status);
+
 static_assert(offsetof(NetTxRing, entries) == offsetof(netif_tx_sring_t, ring));
 static_assert(offsetof(NetRxRing, entries) == offsetof(netif_rx_sring_t, ring));
 static_assert(sizeof(NetTxEntry) == sizeof(netif_tx_sring_entry));
 static_assert(sizeof(NetRxEntry) == sizeof(netif_rx_sring_entry));
+static_assert(offsetof(NetCtrlRing, entries) == offsetof(xen_netif_ctrl_sring_t, ring));
+static_assert(sizeof(NetCtrlEntry) == sizeof(xen_netif_ctrl_sring_entry));
 
 TEST(NetifAbi, RingsHaveAsManySlotsAsXenGivesAPage) {
   netif_tx_sring_t* tx = nullptr;
   netif_rx_sring_t* rx = nullptr;
   EXPECT_EQ(kRingSlots, __CONST_RING_SIZE(netif_tx, kPageBytes));
   EXPECT_EQ(kRingSlots, __CONST_RING_SIZE(netif_rx, kPageBytes));
+  xen_netif_ctrl_sring_t* control = nullptr;
+  EXPECT_EQ(NetCtrlRing::kSlots, __CONST_RING_SIZE(xen_netif_ctrl, kPageBytes));
+  static_cast<void>(control);
   static_cast<void>(tx);
   static_cast<void>(rx);
 }
@@ -56,6 +72,13 @@ TEST(NetifAbi, FlagsAndStatusesAreXens) {
   EXPECT_EQ(kRxCsumBlank, NETRXF_csum_blank);
   EXPECT_EQ(kRxMoreData, NETRXF_more_data);
   EXPECT_EQ(kRxExtraInfo, NETRXF_extra_info);
+  EXPECT_EQ(kCtrlGetGrefMappingSize, XEN_NETIF_CTRL_TYPE_GET_GREF_MAPPING_SIZE);
+  EXPECT_EQ(kCtrlAddGrefMapping, XEN_NETIF_CTRL_TYPE_ADD_GREF_MAPPING);
+  EXPECT_EQ(kCtrlDelGrefMapping, XEN_NETIF_CTRL_TYPE_DEL_GREF_MAPPING);
+  EXPECT_EQ(kCtrlStatusSuccess, static_cast<uint32_t>(XEN_NETIF_CTRL_STATUS_SUCCESS));
+  EXPECT_EQ(kCtrlStatusNotSupported, static_cast<uint32_t>(XEN_NETIF_CTRL_STATUS_NOT_SUPPORTED));
+  EXPECT_EQ(kCtrlStatusInvalidParameter, static_cast<uint32_t>(XEN_NETIF_CTRL_STATUS_INVALID_PARAMETER));
+  EXPECT_EQ(kGrefReadOnly, XEN_NETIF_CTRLF_GREF_readonly);
   EXPECT_EQ(kRspDropped, NETIF_RSP_DROPPED);
   EXPECT_EQ(kRspError, NETIF_RSP_ERROR);
   EXPECT_EQ(kRspOkay, NETIF_RSP_OKAY);

@@ -87,6 +87,40 @@ TEST_F(XenbusBackendTest, ALinuxFrontEndConnects) {
   EXPECT_EQ(device.states, std::vector{State::kConnected});
 }
 
+TEST_F(XenbusBackendTest, AControlRingIsReadWithItsChannel) {
+  XenbusBackend offering(device, {.control_ring = true});
+  device.front = kLinux;
+  device.front["ctrl-ring-ref"] = "770";
+  device.front["event-channel-ctrl"] = "12";
+  EXPECT_EQ(offering.front_changed()->kind, Kind::kConnected);
+  ASSERT_TRUE(device.connected->control);
+  EXPECT_EQ(device.connected->control->ring, GrantRef{770});
+  EXPECT_EQ(device.connected->control->port, EventPort{12});
+}
+
+TEST_F(XenbusBackendTest, AControlRingWithoutItsChannelIsRefused) {
+  XenbusBackend offering(device, {.control_ring = true});
+  device.front = kLinux;
+  device.front["ctrl-ring-ref"] = "770";
+  const auto change = offering.front_changed();
+  EXPECT_EQ(change->kind, Kind::kRefused);
+  EXPECT_EQ(change->reason, "front end: 'event-channel-ctrl' is missing");
+}
+
+TEST_F(XenbusBackendTest, AFrontEndWithoutAControlRingConnectsWhereOneIsOffered) {
+  XenbusBackend offering(device, {.control_ring = true});
+  device.front = kLinux;
+  EXPECT_EQ(offering.front_changed()->kind, Kind::kConnected);
+  EXPECT_FALSE(device.connected->control);
+}
+
+TEST_F(XenbusBackendTest, AControlRingThatWasNotOfferedIsNotLookedAt) {
+  device.front = kLinux;
+  device.front["ctrl-ring-ref"] = "nonsense";
+  EXPECT_EQ(changed(), Kind::kConnected);
+  EXPECT_FALSE(device.connected->control);
+}
+
 TEST_F(XenbusBackendTest, SplitEventChannelsAndPersistentGrantsAreUnderstood) {
   device.front = kLinux;
   device.front.erase("event-channel");
