@@ -101,7 +101,8 @@ Result<std::unique_ptr<Vm>> ForeignGuests::Impl::create_vm(const ForeignImage& i
                                return backend::xen::connect_foreign(*config_.grants,
                                                                     config_.doorbells(worker), link);
                              },
-                         .forget = [this](backend::DoorbellToken gone) { guests_.erase(gone); }};
+                         .forget = [this](backend::DoorbellToken gone) { guests_.erase(gone); },
+                         .offer = {.control_ring = image.offers_control_ring}};
   auto vm = ForeignVm::create(host, std::move(*domain), std::move(*console), config, key);
   if (!vm) return vm.error().within(image.path);
   guests_[key] = vm->get();

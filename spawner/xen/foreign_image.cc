@@ -93,8 +93,15 @@ Status apply(ForeignImage& image, const std::string& key, const std::string& val
     image.ramdisk = std::move(*ramdisk);
     return {};
   }
-  return wrong(image.path,
-               fmt::format("config key '{}' is not known to such an image; allowed: cmdline, ramdisk", key));
+  if (key == "control_ring") {
+    image.offers_control_ring = value == "on";
+    if (value == "on" || value == "off") return {};
+    return wrong(image.path, fmt::format("control_ring is '{}'; allowed: on, off", value));
+  }
+  return wrong(
+      image.path,
+      fmt::format("config key '{}' is not known to such an image; allowed: cmdline, control_ring, ramdisk",
+                  key));
 }
 
 Status check_memory(const ForeignImage& image) {

@@ -1,7 +1,7 @@
 // An image with a kernel of its own: a Linux bzImage, a MiniOS, any x86-64 kernel with Xen PV notes.
 //
 // The file is read, unpacked and checked once per service; guests are built from memory. Service keys:
-// `ramdisk` (a path), `cmdline` (text for the kernel).
+// `ramdisk` (a path), `cmdline` (text for the kernel), `control_ring` (on: it is offered one).
 //
 // Threads: values. Ownership: an image owns its bytes. Units: bytes. Errors: the operator's; each begins with
 // the image's path and says in one line what is wrong.
@@ -33,6 +33,7 @@ class ForeignImage final : public PreparedImage {
   std::vector<std::byte> ramdisk;
   std::string command_line;
   uint64_t memory_bytes = kUsualForeignBytes;
+  bool offers_control_ring = false;
 };
 
 /// Reads and checks everything `spec` names. Needs no Xen.

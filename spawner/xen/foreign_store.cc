@@ -69,8 +69,8 @@ Status write_all(StoreView& store, const ForeignNodes& n) {
   const std::string guest = guest_path(n.domid);
   const std::string front = front_path(n.domid);
   const std::string back = back_path(n.domid);
-  return Steps(store)
-      .remove(guest)
+  Steps steps(store);
+  steps.remove(guest)
       .remove(back_parent(n.domid))
       .readable(guest, n.domid)
       .write(guest + "/name", n.name)
@@ -84,8 +84,9 @@ Status write_all(StoreView& store, const ForeignNodes& n) {
       .write(back + "/state", text_of(XenbusState::kInitWait))
       .write(back + "/feature-rx-copy", "1")
       .write(back + "/feature-sg", "1")
-      .write(back + "/feature-persistent", "1")
-      .status();
+      .write(back + "/feature-persistent", "1");
+  if (n.offer.control_ring) steps.write(back + "/feature-ctrl-ring", "1");
+  return steps.status();
 }
 
 std::optional<DomId> domid_of(std::string_view name) {

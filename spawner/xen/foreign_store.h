@@ -6,7 +6,8 @@
 //         device/vif/0/                         guest writes
 //             backend, backend-id, state, mac
 //     /local/domain/0/synfluid/vif/<id>/0/      guest reads
-//         state, feature-rx-copy, feature-sg, feature-persistent
+//         state, feature-rx-copy, feature-sg, feature-persistent, and if its service says so
+//         feature-ctrl-ring
 //
 // Fifteen nodes and the two directories in between, written by one transaction. The back end's nodes are not
 // under dom0's "backend" directory, where dom0's kernel looks for devices of its own and would race for the
@@ -32,9 +33,10 @@ struct ForeignNodes {
   DomId domid;
   std::string name;
   std::array<uint8_t, 6> mac{};
+  backend::xen::XenbusOffer offer = {};
 };
 
-/// Most nodes that a guest with one vif may have.
+/// Most nodes that a guest with one vif may have; a control ring on offer is one more.
 inline constexpr size_t kMaxNodesPerGuest = 17;
 
 std::string guest_path(DomId domid);

@@ -20,9 +20,8 @@ StorePresence::~StorePresence() {
   if (has_nodes_) static_cast<void>(remove_nodes(store_, domid_));
 }
 
-Status StorePresence::enter(const std::string& name, const std::array<uint8_t, 6>& mac,
-                            const ForeignDomain& domain) {
-  if (const Status s = write_nodes(store_, {.domid = domid_, .name = name, .mac = mac}); !s) return s;
+Status StorePresence::enter(const ForeignNodes& nodes, const ForeignDomain& domain) {
+  if (const Status s = write_nodes(store_, nodes); !s) return s;
   has_nodes_ = true;
   if (const Status s = store_.introduce(domid_, domain.store_frame, domain.store_port); !s) return s;
   is_introduced_ = true;
@@ -47,7 +46,7 @@ ForeignVm::ForeignVm(const ForeignHost& host, ForeignDomain domain, std::unique_
       domain_(std::move(domain)),
       console_(std::move(console)),
       presence_(host.store, id_.domid),
-      handshake_(*this) {}
+      handshake_(*this, host.offer) {}
 
 ForeignVm::~ForeignVm() {
   host_.forget(key_);
@@ -57,8 +56,11 @@ Result<std::unique_ptr<ForeignVm>> ForeignVm::create(const ForeignHost& host, Fo
                                                      std::unique_ptr<GuestConsole> console,
                                                      const VmConfig& config, backend::DoorbellToken key) {
   std::unique_ptr<ForeignVm> vm(new ForeignVm(host, std::move(domain), std::move(console), config, key));
-  const auto mac = guest_mac(vm->id_.domid, vm->id_.generation);
-  if (const Status s = vm->presence_.enter(config.name, mac, vm->domain_); !s) return s.error();
+  const ForeignNodes nodes{.domid = vm->id_.domid,
+                           .name = config.name,
+                           .mac = guest_mac(vm->id_.domid, vm->id_.generation),
+                           .offer = host.offer};
+  if (const Status s = vm->presence_.enter(nodes, vm->domain_); !s) return s.error();
   if (const Status s = vm->presence_.watch(std::to_string(key)); !s) return s.error();
   return vm;
 }
@@ -130,6 +132,7 @@ Status ForeignVm::make_link() {
                                       .rx_port = details_->rx_port,
                                       .persistent = details_->persistent,
                                       .receives_chains = details_->receives_chains,
+                                      .control = details_->control,
                                       .token = doorbell_});
   if (!link) return link.error();
   link_ = std::move(*link);

@@ -17,6 +17,7 @@
 #include "spawner/control_store.h"
 #include "spawner/hypervisor.h"
 #include "spawner/xen/foreign_domain.h"
+#include "spawner/xen/foreign_store.h"
 #include "spawner/xen/guest_console.h"
 
 namespace synfluid::spawner::xen {
@@ -30,6 +31,7 @@ struct ForeignHost {
       connect;
   /// A guest takes itself off the list.
   std::function<void(backend::DoorbellToken)> forget;
+  backend::xen::XenbusOffer offer = {};
 };
 
 /// Nodes in the store, an introduction and a watch: undone together.
@@ -40,7 +42,7 @@ class StorePresence {
   StorePresence& operator=(const StorePresence&) = delete;
   ~StorePresence();
 
-  Status enter(const std::string& name, const std::array<uint8_t, 6>& mac, const ForeignDomain& domain);
+  Status enter(const ForeignNodes& nodes, const ForeignDomain& domain);
   /// Events of the front end's state come with this token.
   Status watch(const std::string& token);
 

@@ -99,9 +99,20 @@ TEST_F(ForeignImageTest, TooLittleMemoryIsSaidBeforeAGuestIsMade) {
 TEST_F(ForeignImageTest, OtherKeysAndMissingRamdisksAreRefused) {
   ImageSpec spec = spec_of(file("kernel", ours()));
   spec.config = {{"block_hosts", "a"}};
-  expect_error(spec, "config key 'block_hosts' is not known to such an image; allowed: cmdline, ramdisk");
+  expect_error(spec,
+               "config key 'block_hosts' is not known to such an image; allowed: cmdline, control_ring, "
+               "ramdisk");
   spec.config = {{"ramdisk", directory / "nowhere"}};
   expect_error(spec, "ramdisk: ");
+  spec.config = {{"control_ring", "maybe"}};
+  expect_error(spec, "control_ring is 'maybe'; allowed: on, off");
+}
+
+TEST_F(ForeignImageTest, AControlRingIsOfferedToThoseThatHaveUseForIt) {
+  ImageSpec spec = spec_of(file("kernel", ours()));
+  EXPECT_FALSE(read_foreign_image(spec)->offers_control_ring);
+  spec.config = {{"control_ring", "on"}};
+  EXPECT_TRUE(read_foreign_image(spec)->offers_control_ring);
 }
 
 }  // namespace

@@ -26,6 +26,17 @@ TEST(ForeignStore, AGuestWithOneVifHasSeventeenNodesFromOneTransaction) {
   EXPECT_EQ(count, kMaxNodesPerGuest);
 }
 
+TEST(ForeignStore, AControlRingIsOfferedByOneNodeMore) {
+  FakeControlStore store;
+  ForeignNodes nodes = kNodes;
+  nodes.offer.control_ring = true;
+  ASSERT_TRUE(write_nodes(store, nodes));
+  EXPECT_EQ(store.read(back_path(kGuest) + "/feature-ctrl-ring").value(), "1");
+  const size_t count =
+      store.count_below(guest_path(kGuest)) + store.count_below("/local/domain/0/synfluid/vif/7");
+  EXPECT_EQ(count, kMaxNodesPerGuest + 1);
+}
+
 TEST(ForeignStore, TheVifsEndsPointAtEachOther) {
   FakeControlStore store;
   ASSERT_TRUE(write_nodes(store, kNodes));

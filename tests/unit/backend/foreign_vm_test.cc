@@ -49,7 +49,8 @@ class ForeignVmTest : public ::testing::Test {
         .xen = xen,
         .connect = [this](WorkerId worker,
                           const ForeignLinkConfig& config) { return connect(worker, config); },
-        .forget = [this](backend::DoorbellToken key) { forgotten.push_back(key); }};
+        .forget = [this](backend::DoorbellToken key) { forgotten.push_back(key); },
+        .offer = offer};
     ForeignDomain domain{.domain = toolstack::OwnedDomain(xen, kGuest),
                          .store_frame = 0x1234,
                          .store_port = EventPort{1},
@@ -98,6 +99,7 @@ class ForeignVmTest : public ::testing::Test {
   std::shared_ptr<LinkLog> link = std::make_shared<LinkLog>();
   std::vector<std::pair<WorkerId, ForeignLinkConfig>> connections;
   std::vector<backend::DoorbellToken> forgotten;
+  backend::xen::XenbusOffer offer;
   bool rings_are_granted = true;
   int consoles = 0;
 };
@@ -146,6 +148,20 @@ TEST_F(ForeignVmTest, AFrontEndThatConnectsMakesTheVifReady) {
   EXPECT_TRUE(vm->link_ready());
   EXPECT_TRUE(vm->take_link());
   EXPECT_FALSE(vm->link_ready());
+}
+
+TEST_F(ForeignVmTest, AControlRingGoesToTheLinkIfItWasOffered) {
+  offer.control_ring = true;
+  const auto vm = std::move(make().value());
+  EXPECT_EQ(store.read(back_path(kGuest) + "/feature-ctrl-ring").value(), "1");
+  front_writes("ctrl-ring-ref", "770");
+  front_writes("event-channel-ctrl", "12");
+  front_connects();
+  events(*vm);
+  ASSERT_EQ(connections.size(), 1u);
+  ASSERT_TRUE(connections[0].second.control);
+  EXPECT_EQ(connections[0].second.control->ring, GrantRef{770});
+  EXPECT_EQ(connections[0].second.control->port, EventPort{12});
 }
 
 TEST_F(ForeignVmTest, AnotherWorkersDoorbellConnectsAnewAndTheSameOneDoesNot) {
