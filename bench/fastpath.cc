@@ -192,7 +192,7 @@ Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempo
     return gateway::PortName{
         .kind = gateway::PortName::Kind::kVdev, .device = vdev.substr(0, vdev.find(',')), .arguments = vdev};
   };
-  auto ports = gateway::Ports::open(named(vdevs[0]), named(vdevs[1]), 1, pool);
+  auto ports = gateway::Ports::open(named(vdevs[0]), named(vdevs[1]), {.pool = pool});
   if (!ports) return ports.error();
   auto peer = Testpmd::create({.vdevs = vdevs,
                                .frames = frames_for(flows),

@@ -1,7 +1,6 @@
 #include "gateway/ports.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 
 #include <fmt/format.h>
@@ -10,6 +9,7 @@
 
 #include "gateway/packet_socket.h"
 #include "gateway/partial_checksum.h"
+#include "gateway/rss_key.h"
 
 namespace synfluid::gateway {
 
@@ -17,14 +17,6 @@ namespace {
 
 constexpr uint16_t kRxDescriptors = 1024;
 constexpr uint16_t kTxDescriptors = 1024;
-
-/// Toeplitz with this key gives both directions of a flow the same hash (Woo and Park, "Scalable TCP Session
-/// Monitoring with Symmetric Receive-Side Scaling", 2012).
-constexpr std::array<uint8_t, 52> kSymmetricKey = [] {
-  std::array<uint8_t, 52> key{};
-  for (size_t i = 0; i < key.size(); ++i) key[i] = i % 2 == 0 ? 0x6d : 0x5a;
-  return key;
-}();
 
 constexpr uint64_t kRssFields = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP;
 
@@ -71,17 +63,18 @@ Error refused(const PortName& name, std::string_view what, int code) {
   return Error::from_errno(code < 0 ? -code : code, fmt::format("port {}: {}", name.device, what));
 }
 
-rte_eth_conf configuration(const rte_eth_dev_info& info, uint16_t queues) {
+/// `key` has to stay until the device is configured.
+rte_eth_conf configuration(const rte_eth_dev_info& info, uint16_t queues, RssKey& key) {
   rte_eth_conf conf{};
   if (queues < 2) return conf;
   conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
-  conf.rx_adv_conf.rss_conf.rss_key = const_cast<uint8_t*>(kSymmetricKey.data());
+  conf.rx_adv_conf.rss_conf.rss_key = key.data();
   conf.rx_adv_conf.rss_conf.rss_key_len = info.hash_key_size;
   conf.rx_adv_conf.rss_conf.rss_hf = kRssFields & info.flow_type_rss_offloads;
   return conf;
 }
 
-Result<Opened> open_device(const PortName& name, uint16_t wanted_queues, rte_mempool& pool) {
+Result<Opened> open_device(const PortName& name, uint16_t wanted_queues, rte_mempool& pool, RssKey key) {
   Opened opened;
   if (rte_eth_dev_get_port_by_name(name.device.c_str(), &opened.port) != 0)
     return Error(ErrorCode::kNotFound,
@@ -90,11 +83,10 @@ Result<Opened> open_device(const PortName& name, uint16_t wanted_queues, rte_mem
   rte_eth_dev_info info{};
   if (const int failed = rte_eth_dev_info_get(opened.port, &info); failed != 0)
     return refused(name, "no information", failed);
-  const bool spreads = (info.flow_type_rss_offloads & kRssFields) != 0 &&
-                       info.hash_key_size <= kSymmetricKey.size() &&
+  const bool spreads = (info.flow_type_rss_offloads & kRssFields) != 0 && info.hash_key_size <= key.size() &&
                        std::min(info.max_rx_queues, info.max_tx_queues) >= wanted_queues;
   opened.queues = spreads ? wanted_queues : uint16_t{1};
-  const rte_eth_conf conf = configuration(info, opened.queues);
+  const rte_eth_conf conf = configuration(info, opened.queues, key);
   if (const int failed = rte_eth_dev_configure(opened.port, opened.queues, opened.queues, &conf); failed != 0)
     return refused(name, "cannot be configured", failed);
   uint16_t rx = kRxDescriptors;
@@ -138,16 +130,17 @@ Result<PortName> parse_port(const std::string& text) {
       fmt::format("port '{}' is no network interface, no DPDK device (net_...) and no PCI address", text));
 }
 
-Result<Ports::Queues> Ports::open_one(const PortName& name, uint16_t workers, rte_mempool& pool) {
+Result<Ports::Queues> Ports::open_one(const PortName& name, const Config& config) {
   Queues queues;
   if (name.kind == PortName::Kind::kInterface) {
     // One queue: the kernel's fan-out moves flows between sockets when an interface goes down and comes back.
-    auto socket = PacketSocket::open(name.device, pool);
+    auto socket = PacketSocket::open(name.device, config.pool);
     if (!socket) return socket.error();
     queues.push_back(std::move(*socket));
     return queues;
   }
-  const auto opened = open_device(name, workers, pool);
+  const auto opened = open_device(name, config.workers, config.pool,
+                                  symmetric_rss_key(static_cast<uint16_t>(config.secret[0])));
   if (!opened) return opened.error();
   started_.push_back(opened->port);
   for (uint16_t q = 0; q < opened->queues; ++q)
@@ -155,12 +148,13 @@ Result<Ports::Queues> Ports::open_one(const PortName& name, uint16_t workers, rt
   return queues;
 }
 
-Result<std::unique_ptr<Ports>> Ports::open(const PortName& access, const PortName& core, uint16_t workers,
-                                           rte_mempool& pool) {
+Result<std::unique_ptr<Ports>> Ports::open(const PortName& access, const PortName& core,
+                                           const Config& config) {
+  const uint16_t workers = config.workers;
   std::unique_ptr<Ports> ports(new Ports());
-  auto a = ports->open_one(access, workers, pool);
+  auto a = ports->open_one(access, config);
   if (!a) return a.error();
-  auto c = ports->open_one(core, workers, pool);
+  auto c = ports->open_one(core, config);
   if (!c) return c.error();
   const Queues& on_access = ports->queues_[index_of(Side::kAccess)] = std::move(*a);
   const Queues& on_core = ports->queues_[index_of(Side::kCore)] = std::move(*c);
@@ -170,7 +164,7 @@ Result<std::unique_ptr<Ports>> Ports::open(const PortName& access, const PortNam
     return ports;
   }
   ports->device_ = std::make_unique<PortPair>(*on_access[0], *on_core[0]);
-  ports->spread_ = std::make_unique<Spread>(*ports->device_, workers);
+  ports->spread_ = std::make_unique<Spread>(*ports->device_, Spreading(workers, config.secret));
   for (uint16_t w = 0; w < workers; ++w) ports->ios_.push_back(ports->spread_->io(w));
   return ports;
 }

@@ -2,10 +2,10 @@
 //
 // A port is named as "iface:NAME" or just "NAME" of a network interface (packet_socket.h), as a DPDK virtual
 // device with its arguments ("net_tap0,iface=x"), or as a PCI address. Devices with
-// enough queues and RSS spread flows over the workers themselves, by a symmetric key so that both directions
-// meet; for the others worker 0 receives and spreads in software (spread.h). Threads: open() from main after
-// the EAL; each io(w) belongs to worker w. Ownership: Ports closes the devices when it goes. Errors: one line
-// naming the port.
+// enough queues and RSS spread flows over the workers themselves, by a symmetric key of this boot so that
+// both directions meet (rss_key.h); for the others worker 0 receives and spreads in software (spread.h).
+// Threads: open() from main after the EAL; each io(w) belongs to worker w. Ownership: Ports closes the
+// devices when it goes. Errors: one line naming the port.
 #pragma once
 
 #include <memory>
@@ -32,8 +32,13 @@ Result<PortName> parse_port(const std::string& text);
 
 class Ports {
  public:
-  static Result<std::unique_ptr<Ports>> open(const PortName& access, const PortName& core, uint16_t workers,
-                                             rte_mempool& pool);
+  struct Config {
+    uint16_t workers = 1;
+    rte_mempool& pool;
+    flowtable::Secret secret{};  ///< of the spreading; not the one of the workers' tables (spread.h)
+  };
+  static Result<std::unique_ptr<Ports>> open(const PortName& access, const PortName& core,
+                                             const Config& config);
   ~Ports();
   Ports(const Ports&) = delete;
   Ports& operator=(const Ports&) = delete;
@@ -50,7 +55,7 @@ class Ports {
   /// One side's queues, each a worker's; or one for all.
   using Queues = std::vector<std::unique_ptr<PortDevice>>;
 
-  Result<Queues> open_one(const PortName& name, uint16_t workers, rte_mempool& pool);
+  Result<Queues> open_one(const PortName& name, const Config& config);
 
   std::vector<uint16_t> started_;
   Queues queues_[kSides];

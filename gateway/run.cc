@@ -66,7 +66,9 @@ Status open_ports(Gateway& g, const RunConfig& config) {
                          .lcore_cache = kLcoreCache});
   if (!pool) return pool.error();
   g.pool = std::move(*pool);
-  auto ports = Ports::open(*access, *core, config.workers, *g.pool);
+  const auto secret = flowtable::random_secret();
+  if (!secret) return secret.error();
+  auto ports = Ports::open(*access, *core, {.workers = config.workers, .pool = *g.pool, .secret = *secret});
   if (!ports && !g.eal->complaint().empty()) return ports.error().within(g.eal->complaint());
   if (!ports) return ports.error();
   g.ports = std::move(*ports);

@@ -1,20 +1,14 @@
 #include "gateway/spread.h"
 
-#include <cstring>
-
 #include "base/packet.h"
 
 namespace synfluid::gateway {
 
-uint16_t worker_of(std::span<const std::byte> frame, uint16_t workers) noexcept {
+uint16_t Spreading::worker_of(std::span<const std::byte> frame) const noexcept {
   const ParsedPacket packet = parse_packet(frame);
   if (packet.kind != PacketKind::kTcp) return 0;
-  uint64_t words[5];
-  static_assert(sizeof(words) == sizeof(FlowKey));
-  std::memcpy(words, &packet.flow.key, sizeof(words));
-  uint64_t hash = 0;
-  for (uint64_t word : words) hash = (hash ^ word) * 0x9fb21c651e98df25ull ^ hash >> 29;
-  return static_cast<uint16_t>((hash >> 32) % workers);
+  const uint64_t upper_half = hash_(packet.flow.key) >> 32;
+  return static_cast<uint16_t>(upper_half * workers_ >> 32);
 }
 
 /// Worker 0: the one at the device.
@@ -32,7 +26,7 @@ class Spread::First final : public PacketIo {
     size_t own = 0;
     for (size_t i = 0; i < received; ++i) {
       rte_mbuf* frame = out[i];
-      const uint16_t worker = worker_of(bytes_of(frame), spread_.workers_);
+      const uint16_t worker = spread_.spreading_.worker_of(bytes_of(frame));
       if (worker == 0) {
         out[own++] = frame;
       } else if (!spread_.lanes_[worker]->received[index_of(side)].push(std::move(frame))) {
@@ -61,7 +55,7 @@ class Spread::First final : public PacketIo {
     Stuck& stuck = stuck_[index_of(side)];
     if (stuck.frame != nullptr && !send_one(side, stuck.frame)) return;
     stuck.frame = nullptr;
-    for (uint16_t worker = 1; worker < spread_.workers_; ++worker) {
+    for (uint16_t worker = 1; worker < spread_.spreading_.workers(); ++worker) {
       Ring& ring = spread_.lanes_[worker]->to_send[index_of(side)];
       for (size_t n = 0; n < kBurst; ++n) {
         const auto frame = ring.pop();
@@ -100,8 +94,9 @@ class Spread::Other final : public PacketIo {
   Lane& lane_;
 };
 
-Spread::Spread(PacketIo& device, uint16_t workers) : device_(device), workers_(workers), lanes_(workers) {
-  for (uint16_t w = 1; w < workers; ++w) lanes_[w] = std::make_unique<Lane>();
+Spread::Spread(PacketIo& device, const Spreading& spreading)
+    : device_(device), spreading_(spreading), lanes_(spreading.workers()) {
+  for (uint16_t w = 1; w < spreading.workers(); ++w) lanes_[w] = std::make_unique<Lane>();
 }
 
 Spread::~Spread() {

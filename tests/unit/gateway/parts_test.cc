@@ -1,12 +1,15 @@
 // The small parts: counters, histograms, held frames' lists, port names, spreading, checksums, resets.
 
 #include <random>
+#include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "backend/checksum.h"
 #include "gateway/partial_checksum.h"
 #include "gateway/ports.h"
+#include "gateway/rss_key.h"
 #include "gateway/spread.h"
 #include "gateway/stream_tracker.h"
 #include "gateway/tcp_frame.h"
@@ -264,20 +267,91 @@ TEST(Slots, BusyOnesAreListedOnce) {
   EXPECT_EQ(slots.busy()[0], 3u);
 }
 
+constexpr flowtable::Secret kSecret{0x243f6a8885a308d3, 0x13198a2e03707344};
+constexpr flowtable::Secret kOtherSecret{0x243f6a8885a308d3, 0x13198a2e03707345};
+
+TcpFrame random_flow(std::mt19937& random) {
+  TcpFrame frame;
+  frame.source = {Address::from_v4(kClient), static_cast<uint16_t>(1024 + random() % 60000)};
+  frame.destination = {Address::from_v4(kServer), 80};
+  return frame;
+}
+
+TcpFrame way_back(TcpFrame frame) {
+  std::swap(frame.source, frame.destination);
+  return frame;
+}
+
 TEST(Spreading, BothDirectionsOfAFlowMeetTheSameWorker) {
   std::mt19937 random(7);
+  const Spreading spreading(4, kSecret);
   std::array<int, 4> load{};
   for (int i = 0; i < 1000; ++i) {
-    TcpFrame there;
-    there.source = {Address::from_v4(kClient), static_cast<uint16_t>(1024 + random() % 60000)};
-    there.destination = {Address::from_v4(kServer), 80};
-    TcpFrame back = there;
-    std::swap(back.source, back.destination);
-    const uint16_t worker = worker_of(make_frame(there), 4);
-    EXPECT_EQ(worker_of(make_frame(back), 4), worker);
+    const TcpFrame there = random_flow(random);
+    const uint16_t worker = spreading.worker_of(make_frame(there));
+    EXPECT_EQ(spreading.worker_of(make_frame(way_back(there))), worker);
     ++load[worker];
   }
   for (const int frames : load) EXPECT_GT(frames, 150) << "some worker is left out";
+}
+
+TEST(Spreading, IsTheSecrets) {
+  std::mt19937 random(7);
+  const Spreading one(4, kSecret);
+  const Spreading same(4, kSecret);
+  const Spreading other(4, kOtherSecret);
+  int alike = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const auto frame = make_frame(random_flow(random));
+    EXPECT_EQ(one.worker_of(frame), same.worker_of(frame));
+    alike += one.worker_of(frame) == other.worker_of(frame);
+  }
+  EXPECT_NEAR(alike, 250, 100) << "a secret of one bit's difference says something about the other";
+}
+
+/// What a device computes: the key's 32 bits from bit i on, for each bit i of the input that is set.
+uint32_t toeplitz(const RssKey& key, std::span<const uint8_t> input) {
+  uint32_t hash = 0;
+  for (size_t bit = 0; bit < input.size() * 8; ++bit) {
+    if ((input[bit / 8] >> (7 - bit % 8) & 1) == 0) continue;
+    for (size_t i = 0; i < 32; ++i)
+      hash ^= uint32_t{key[(bit + i) / 8]} >> (7 - (bit + i) % 8) % 8 << 31 >> i;
+  }
+  return hash;
+}
+
+TEST(RssKeys, AreSymmetric) {
+  std::mt19937 random(3);
+  for (const size_t address : {size_t{4}, size_t{16}}) {  // source, destination, and their ports
+    for (int round = 0; round < 100; ++round) {
+      const RssKey key = symmetric_rss_key(static_cast<uint16_t>(random()));
+      std::vector<uint8_t> there(2 * address + 4);
+      for (uint8_t& byte : there) byte = static_cast<uint8_t>(random());
+      std::vector<uint8_t> back = there;
+      std::swap_ranges(back.begin(), back.begin() + static_cast<ptrdiff_t>(address),
+                       back.begin() + static_cast<ptrdiff_t>(address));
+      std::swap_ranges(back.end() - 4, back.end() - 2, back.end() - 2);
+      EXPECT_EQ(toeplitz(key, there), toeplitz(key, back));
+    }
+  }
+}
+
+TEST(RssKeys, TellAllFlowsApartThatTheyCan) {
+  for (const uint32_t secret : {0x0000u, 0xffffu, 0x5555u, 0x6d5au, 0x8001u, 0x1234u}) {
+    const RssKey key = symmetric_rss_key(static_cast<uint16_t>(secret));
+    std::vector<bool> seen(0x10000);
+    for (uint32_t word = 0; word < 0x10000; ++word) {
+      const std::array<uint8_t, 12> input{static_cast<uint8_t>(word >> 8), static_cast<uint8_t>(word)};
+      const size_t hash = toeplitz(key, input) & 0xffff;
+      EXPECT_FALSE(seen[hash]) << fmt::format("secret {:#x}: two flows of hash {:#x}", secret, hash);
+      seen[hash] = true;
+    }
+  }
+}
+
+TEST(RssKeys, AreTheSecrets) {
+  EXPECT_EQ(symmetric_rss_key(0x6d5a), symmetric_rss_key(0x6d5a));
+  EXPECT_NE(symmetric_rss_key(0x6d5a), symmetric_rss_key(0x6d5c));
 }
 
 TEST(PortNames, AreUnderstood) {
