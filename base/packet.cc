@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "base/plain_ipv4.h"
+
 namespace synfluid {
 
 namespace {
@@ -26,7 +28,6 @@ constexpr uint8_t kProtoDestOptions = 60;
 constexpr int kMaxExtensionHeaders = 8;
 
 constexpr size_t kEthernetBytes = 14;
-constexpr size_t kIpv4Bytes = 20;  // without options
 constexpr size_t kTcpBytes = 20;
 
 /// The number that big-endian bytes stand for: words compare as their bytes do.
@@ -209,63 +210,31 @@ PacketKind parse(std::span<const std::byte> frame, ParsedPacket& p) {
   return PacketKind::kTcp;
 }
 
-constexpr uint64_t word_of(std::array<uint8_t, 8> bytes) {
-  return std::bit_cast<uint64_t>(bytes);
-}
-
-/// No tags, IPv4 without options, no fragment, TCP: by the words at bytes 12 and 20 of a frame.
-bool is_plain_ipv4_tcp(const Reader& r) {
-  constexpr uint64_t kTypeAndLength = word_of({0x08, 0x00, 0x45});
-  constexpr uint64_t kTypeAndLengthBits = word_of({0xff, 0xff, 0xff});
-  constexpr uint64_t kProtocol = word_of({0, 0, 0, kProtoTcp});
-  constexpr uint64_t kProtocolAndFragmentBits = word_of({0x3f, 0xff, 0, 0xff});
-  const uint64_t type_and_length = r.raw<uint64_t>(12) & kTypeAndLengthBits;
-  const uint64_t protocol = r.raw<uint64_t>(20) & kProtocolAndFragmentBits;
-  return ((type_and_length ^ kTypeAndLength) | (protocol ^ kProtocol)) == 0;
-}
-
-/// As write_flow(), for IPv4 without tags. Without branches: which end is the lower is a coin toss to the
-/// CPU.
-void write_flow_v4(OrientedKey& flow, const Reader& r) {
-  constexpr size_t kSource = 26, kDestination = 30, kSourcePort = 34, kDestinationPort = 36;
-  const uint64_t source = WireAddress::from_v4(r, kSource).tail;
-  const uint64_t destination = WireAddress::from_v4(r, kDestination).tail;
-  const uint64_t source_port = r.u16(kSourcePort);
-  const uint64_t destination_port = r.u16(kDestinationPort);
-  const bool source_low = (uint64_t{r.u32(kSource)} << 16 | source_port) <
-                          (uint64_t{r.u32(kDestination)} << 16 | destination_port);
-  const uint64_t if_low = uint64_t{0} - source_low;
-  const uint64_t exchange = (source ^ destination) & if_low;
-  const uint64_t exchange_ports = (source_port ^ destination_port) & if_low;
-  WireAddress{0, destination ^ exchange}.store(flow.key.low);
-  WireAddress{0, source ^ exchange}.store(flow.key.high);
-  // Ports and the absent tags in one store: whoever hashes the key next reads them as one word.
-  const std::array<uint16_t, 4> ports{static_cast<uint16_t>(destination_port ^ exchange_ports),
-                                      static_cast<uint16_t>(source_port ^ exchange_ports)};
-  static_assert(offsetof(FlowKey, low_port) + sizeof ports == sizeof(FlowKey));
-  std::memcpy(reinterpret_cast<std::byte*>(&flow.key) + offsetof(FlowKey, low_port), &ports, sizeof ports);
-  flow.from = static_cast<FromEnd>(!source_low);
-}
-static_assert(static_cast<int>(FromEnd::kLow) == 0 && static_cast<int>(FromEnd::kHigh) == 1);
-
 /// The short way. False: the frame is something else, or broken; nothing is written then.
 bool parse_plain_ipv4(std::span<const std::byte> frame, ParsedPacket& p) {
-  constexpr size_t kL4 = kEthernetBytes + kIpv4Bytes;
+  using namespace plain_ipv4;
+  if (frame.size() > 0xffff || !is(frame)) return false;
   const Reader r{frame};
-  if (!r.has(0, kL4 + kTcpBytes) || frame.size() > 0xffff || !is_plain_ipv4_tcp(r)) return false;
-  const size_t total = r.u16(kEthernetBytes + 2);
+  const size_t total = r.u16(kL3 + 2);
   const size_t tcp_header = (size_t{r.u8(kL4 + 12)} >> 4) * 4;
-  if (tcp_header < kTcpBytes || kIpv4Bytes + tcp_header > total || kEthernetBytes + total > frame.size())
-    return false;
+  const size_t ip_header = kL4 - kL3;
+  if (tcp_header < kTcpBytes || ip_header + tcp_header > total || kL3 + total > frame.size()) return false;
   p.kind = PacketKind::kTcp;
-  p.tcp_flags = r.u8(kL4 + 13);
-  p.l3_offset = kEthernetBytes;
+  p.tcp_flags = r.u8(kTcpFlags);
+  p.l3_offset = kL3;
   p.l4_offset = kL4;
   p.payload_offset = static_cast<uint16_t>(kL4 + tcp_header);
-  p.payload_length = static_cast<uint16_t>(total - kIpv4Bytes - tcp_header);
+  p.payload_length = static_cast<uint16_t>(total - ip_header - tcp_header);
   p.tcp_seq = r.u32(kL4 + 4);
   p.tcp_ack = r.u32(kL4 + 8);
-  write_flow_v4(p.flow, r);
+  const Flow words = flow(frame);
+  WireAddress{0, words.low}.store(p.flow.key.low);
+  WireAddress{0, words.high}.store(p.flow.key.high);
+  // Ports and the absent tags in one store: whoever hashes the key next reads them as one word.
+  static_assert(offsetof(FlowKey, low_port) + sizeof words.ports == sizeof(FlowKey));
+  std::memcpy(reinterpret_cast<std::byte*>(&p.flow.key) + offsetof(FlowKey, low_port), &words.ports,
+              sizeof words.ports);
+  p.flow.from = words.from;
   return true;
 }
 

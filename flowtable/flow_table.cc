@@ -102,8 +102,8 @@ FlowIndex FlowTable::find(const FlowKey& key) const noexcept {
   return find_from_home(words, probe(words));
 }
 
-Found FlowTable::find_value(const FlowKey& key) noexcept {
-  const FlowIndex flow = find(key);
+Found FlowTable::find_value(const KeyWords& words) noexcept {
+  const FlowIndex flow = find_from_home(words, probe(words));
   if (flow == kNoFlow) return {};
   return {flow, &value(flow)};
 }
@@ -114,18 +114,25 @@ size_t FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out
   size_t found = 0;
   for (size_t done = 0; done < keys.size(); done += kBurst) {
     const size_t count = std::min(kBurst, keys.size() - done);
-    for (size_t i = 0; i < count; ++i) searches[i] = seek(keys[done + i]);
+    for (size_t i = 0; i < count; ++i) searches[i].at = seek(KeyWords::of(keys[done + i]));
     std::fill_n(out.begin() + static_cast<ptrdiff_t>(done), count, kNoFlow);
     for (uint32_t mask = (this->*narrow_)(searches.data(), count); mask != 0; mask &= mask - 1) {
       const uint32_t i = static_cast<uint32_t>(std::countr_zero(mask));
       const Search& s = searches[i];
-      const FlowKey& key = keys[done + i];
-      out[done + i] =
-          is_found(s, key) ? s.at.home * kSlots + s.slot : find_from_home(KeyWords::of(key), s.at);
+      const KeyWords words = KeyWords::of(keys[done + i]);
+      const bool found_here = s.slot != Search::kUnknown && holds(s.place, words);
+      out[done + i] = found_here ? s.at.home * kSlots + s.slot : find_from_home(words, s.at);
       found += out[done + i] != kNoFlow;
     }
   }
   return found;
+}
+
+/// Asks for the flow in `slot` of the bucket that the search has come to.
+SYNFLUID_INLINE void FlowTable::choose(Search& search, uint32_t slot) const noexcept {
+  search.slot = slot;
+  search.place = Place(rows_, search.at.home, slot);
+  prefetch_place(search.place);
 }
 
 // Those that are not at home, though others of their class have gone past it, are few: compared behind it
@@ -140,8 +147,7 @@ SYNFLUID_INLINE uint32_t FlowTable::narrow_by(Search* searches, size_t count) co
     const TagLine& line = tags_[s.at.home];
     const uint32_t mask = Match::slots(line, s.at.tag());
     if (mask != 0) {
-      s.slot = lowest_slot(mask);
-      prefetch_place(Place(rows_, s.at.home, s.slot));
+      choose(s, lowest_slot(mask));
       found |= 1u << i;
     } else if (line.passed[s.at.filter_class()] != 0) {
       s.at.home = behind(s.at.home, s.at);
@@ -152,8 +158,8 @@ SYNFLUID_INLINE uint32_t FlowTable::narrow_by(Search* searches, size_t count) co
   for (uint32_t left = behind_home; left != 0; left &= left - 1) {
     Search& s = searches[std::countr_zero(left)];
     const uint32_t mask = Match::slots(tags_[s.at.home], s.at.tag());
-    s.slot = mask != 0 ? lowest_slot(mask) : Search::kUnknown;
-    if (mask != 0) prefetch_place(Place(rows_, s.at.home, s.slot));
+    s.slot = Search::kUnknown;
+    if (mask != 0) choose(s, lowest_slot(mask));
   }
   return found | behind_home;
 }

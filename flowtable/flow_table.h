@@ -103,10 +103,11 @@ struct Probe {
   uint16_t tag() const { return static_cast<uint16_t>(bits); }
 };
 
-/// A look-up under way (FlowTable::seek()). Plain data.
+/// A look-up under way. Plain data: seek() gives `at`, narrow() the rest.
 struct Search {
   Probe at;       ///< `home` is the bucket that it has come to
-  uint32_t slot;  ///< whose tag is the key's; kUnknown: not in the first two buckets
+  uint32_t slot;  ///< the first there whose tag is the key's; kUnknown: none in the first two buckets
+  Place place;    ///< of that slot
   static constexpr uint32_t kUnknown = 0xffffffff;
 };
 
@@ -130,14 +131,14 @@ class FlowTable {
   /// A look-up in steps, for an owner that has other work to do while memory answers: seek() hashes the key
   /// and asks for the tags' line, narrow() compares tags and asks for the flow's, finish() compares keys.
   /// The table must not change meanwhile. seek() and finish() are inline, in flowtable/search.h.
-  Search seek(const FlowKey& key) const noexcept;
+  Probe seek(const KeyWords& words) const noexcept;
   /// Of kBurst searches at most. A bit for each that finish() is to be asked about; the others have missed.
   uint32_t narrow(std::span<Search> searches) const noexcept {
     return (this->*narrow_)(searches.data(), searches.size());
   }
-  Found finish(const Search& search, const FlowKey& key) noexcept;
+  Found finish(const Search& search, const KeyWords& words) noexcept;
   /// All steps at once.
-  Found find_value(const FlowKey& key) noexcept;
+  Found find_value(const KeyWords& words) noexcept;
 
   /// Adds a flow that is not there already, touched now. kNoFlow: no room near its home; nothing has changed.
   FlowIndex insert(const FlowKey& key, FlowValue value, int64_t now_ns) noexcept;
@@ -209,7 +210,7 @@ class FlowTable {
   static void prefetch_place(const Place& place) noexcept;
   KeyWords words(FlowIndex flow) const noexcept;
   FlowIndex find_from_home(const KeyWords& words, const Probe& at) const noexcept;
-  bool is_found(const Search& search, const FlowKey& key) const noexcept;
+  void choose(Search& search, uint32_t slot) const noexcept;
   template <class Match>
   uint32_t narrow_by(Search* searches, size_t count) const noexcept;
   uint32_t narrow_portable(Search* searches, size_t count) const noexcept;

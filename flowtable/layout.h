@@ -74,6 +74,7 @@ inline constexpr uint32_t kWholeSlots = 18;
 /// four flows share three lines, one whole in each, and the fourth in what these leave over.
 class Place {
  public:
+  Place() noexcept = default;  ///< nowhere
   Place(std::byte* rows, uint32_t bucket, uint32_t slot) noexcept
       : base_(rows + size_t{bucket} * kWholeSlots * kLine + kShapes[slot].offset),
         step_(kShapes[slot].step) {}

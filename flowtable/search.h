@@ -51,22 +51,16 @@ SYNFLUID_INLINE void FlowTable::prefetch_place(const Place& place) noexcept {
   prefetch(&place.rest());
 }
 
-SYNFLUID_INLINE Search FlowTable::seek(const FlowKey& key) const noexcept {
-  Search search;  // without a slot, until there is one
-  search.at = probe(KeyWords::of(key));
-  prefetch(&tags_[search.at.home]);
-  return search;
-}
-
-SYNFLUID_INLINE bool FlowTable::is_found(const Search& search, const FlowKey& key) const noexcept {
-  return search.slot != Search::kUnknown &&
-         holds(Place(rows_, search.at.home, search.slot), KeyWords::of(key));
+SYNFLUID_INLINE Probe FlowTable::seek(const KeyWords& words) const noexcept {
+  const Probe at = probe(words);
+  prefetch(&tags_[at.home]);
+  return at;
 }
 
 /// What is rare (a flow two buckets behind its home, a tag that deceived) is looked for alone.
-SYNFLUID_INLINE Found FlowTable::finish(const Search& search, const FlowKey& key) noexcept {
-  if (!is_found(search, key)) return find_value(key);
-  return {search.at.home * kSlots + search.slot, &Place(rows_, search.at.home, search.slot).rest().value};
+SYNFLUID_INLINE Found FlowTable::finish(const Search& search, const KeyWords& words) noexcept {
+  if (search.slot == Search::kUnknown || !holds(search.place, words)) return find_value(words);
+  return {search.at.home * kSlots + search.slot, &search.place.rest().value};
 }
 
 }  // namespace synfluid::flowtable

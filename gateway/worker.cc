@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "base/packet.h"
+#include "base/plain_ipv4.h"
 #include "flowtable/search.h"
 
 namespace synfluid::gateway {
@@ -12,11 +13,8 @@ namespace {
 
 constexpr int64_t kTickNs = 10 * kNsPerMs;
 
-/// The policy lets the flow pass, and the packet neither begins nor ends it.
-bool passes_on(const flowtable::FlowValue& value, const ParsedPacket& packet) {
-  constexpr uint8_t kTurns = tcp_flag::kSyn | tcp_flag::kFin | tcp_flag::kRst;
-  return (value.flags & flow_bit::kPassing) != 0 && !packet.has_flag(kTurns);
-}
+/// A packet with one of these begins or ends its connection.
+constexpr uint8_t kTurns = tcp_flag::kSyn | tcp_flag::kFin | tcp_flag::kRst;
 
 /// How often an idle flow's own idle_timeout is compared with the clock; flows end that much late at the
 /// most.
@@ -149,51 +147,40 @@ size_t Worker::receive_handed_over() {
 /// The stages, by groups of packets, each a group behind the one before: while memory fetches for one group,
 /// others are worked on.
 void Worker::process(Burst& burst) {
-  keep_whole(burst);
-  burst.version = version_;
+  for (rte_mbuf* frame : std::span(burst.frames).first(burst.count))
+    rte_prefetch0(rte_pktmbuf_mtod(frame, const void*));
+  burst.lookups.version = version_;
   for (size_t done = 0; done < burst.count + 2 * kGroup; done += kGroup) {
-    parse(burst, burst.group(done));
-    narrow(burst, burst.group(done - kGroup));
+    glance(burst, burst.group(done));
+    burst.lookups.narrow(*table_, burst.group(done - kGroup));
     dispatch(burst, burst.group(done - 2 * kGroup));
   }
 }
 
-/// Asks for the headers, and drops what does not fit one segment.
-void Worker::keep_whole(Burst& burst) {
-  size_t kept = 0;
-  for (size_t i = 0; i < burst.count; ++i) {
-    rte_mbuf* const frame = burst.frames[i];
-    if (frame->nb_segs > 1 && rte_pktmbuf_linearize(frame) != 0) {
-      drop(frame, DropReason::kTooLong);
-      continue;
-    }
-    rte_prefetch0(rte_pktmbuf_mtod(frame, const void*));
-    burst.frames[kept] = frame;
-    burst.sides[kept++] = burst.sides[i];
-  }
-  burst.count = kept;
-}
-
-void Worker::parse(Burst& burst, Group group) {
+/// The key of each packet, and whether it may just go on. A broken frame may look like one of a known flow's
+/// here; it goes on as any frame that is not understood.
+void Worker::glance(Burst& burst, Group group) {
   for (size_t i = group.begin; i < group.end; ++i) {
-    // In its place: a copy would wait for what has just been written.
-    new (&burst.packets[i]) ParsedPacket(parse_packet(bytes_of(burst.frames[i])));
-    burst.searches[i] = table_->seek(burst.packets[i].flow.key);
+    const auto bytes = bytes_of(burst.frames[i]);
+    bool goes_on;
+    if (burst.frames[i]->nb_segs == 1 && plain_ipv4::is(bytes)) {
+      const plain_ipv4::Flow flow = plain_ipv4::flow(bytes);
+      burst.lookups.seek(*table_, i, {0, flow.low, 0, flow.high, flow.ports});
+      goes_on = (static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]) & kTurns) == 0;
+    } else {
+      goes_on = glance_by_parsing(burst, i);
+    }
+    burst.goes_on |= uint64_t{goes_on} << i;
   }
 }
 
-void Worker::narrow(Burst& burst, Group group) {
-  if (group.begin == group.end) return;
-  const auto searches = std::span(burst.searches).subspan(group.begin, group.end - group.begin);
-  burst.known[group.begin / kGroup] = table_->narrow(searches);
-}
-
-flowtable::Found Worker::find(const Burst& burst, size_t i) {
-  const FlowKey& key = burst.packets[i].flow.key;
-  // A SYN earlier in the burst may have made the entry, a reset may have removed it.
-  if (version_ != burst.version) return table_->find_value(key);
-  if ((burst.known[i / kGroup] >> (i % kGroup) & 1) == 0) return {};
-  return table_->finish(burst.searches[i], key);
+/// Of a frame that is not plain. One that does not fit a segment is dropped when its turn comes.
+bool Worker::glance_by_parsing(Burst& burst, size_t i) {
+  ParsedPacket packet;
+  if (rte_mbuf* const frame = burst.frames[i]; frame->nb_segs == 1 || rte_pktmbuf_linearize(frame) == 0)
+    packet = parse_packet(bytes_of(frame));
+  burst.lookups.seek(*table_, i, flowtable::KeyWords::of(packet.flow.key));
+  return packet.kind == PacketKind::kTcp && !packet.has_flag(kTurns);
 }
 
 /// What becomes of each packet. Most of most flows: the policy lets the flow pass, and it neither begins nor
@@ -201,8 +188,9 @@ flowtable::Found Worker::find(const Burst& burst, size_t i) {
 void Worker::dispatch(Burst& burst, Group group) {
   const uint16_t stamp = table_->stamp(now_ns_);
   for (size_t i = group.begin; i < group.end; ++i) {
-    const flowtable::Found found = find(burst, i);
-    if (found.flow == flowtable::kNoFlow || !passes_on(*found.value, burst.packets[i])) {
+    const flowtable::Found found = burst.lookups.find(*table_, version_, i);
+    if (found.value == nullptr || (found.value->flags & flow_bit::kPassing) == 0 ||
+        (burst.goes_on >> i & 1) == 0) {
       act_or_decide(burst, i, found.flow);
       continue;
     }
@@ -214,7 +202,8 @@ void Worker::dispatch(Burst& burst, Group group) {
 
 void Worker::act_or_decide(Burst& burst, size_t i, FlowIndex flow) {
   rte_mbuf* const frame = burst.frames[i];
-  const ParsedPacket& packet = burst.packets[i];
+  if (frame->nb_segs > 1) return drop(frame, DropReason::kTooLong);
+  const ParsedPacket packet = parse_packet(bytes_of(frame));
   const Side side = burst.sides[i];
   if (packet.kind != PacketKind::kTcp) return transmit(opposite(side), frame);
   if (flow != flowtable::kNoFlow) return act(flow, frame, packet, side, burst.handed_over);

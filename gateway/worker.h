@@ -1,7 +1,7 @@
 // One worker: moves frames between two ports and the VMs of their flows.
 //
 //     turn():  ┌ spawner's replies ┐
-//              │ port bursts       │─▶ parse ─▶ look up ─▶ decide (SYNs without an entry) ─▶ act ─▶ account
+//              │ port bursts       │─▶ glance ─▶ look up ─▶ decide (SYNs without an entry) ─▶ act ─▶ account
 //              │ other workers     │                                                          │
 //              │ busy vifs         │─▶ parse ─▶ look up ─▶ guard ─────────────────────────────┘
 //              └ timers            ┘                                    flush vifs, flush ports
@@ -135,10 +135,8 @@ class Worker {
   size_t receive(Side side);
   size_t receive_handed_over();
   void process(Burst& burst);
-  void keep_whole(Burst& burst);
-  void parse(Burst& burst, Group group);
-  void narrow(Burst& burst, Group group);
-  flowtable::Found find(const Burst& burst, size_t i);
+  void glance(Burst& burst, Group group);
+  bool glance_by_parsing(Burst& burst, size_t i);
   void dispatch(Burst& burst, Group group);
   void act_or_decide(Burst& burst, size_t i, FlowIndex flow);
   void run_timers();
@@ -190,7 +188,7 @@ class Worker {
   void ring_doorbells();
   size_t poll_vifs();
   size_t poll_vif(uint32_t slot);
-  void forward(uint32_t slot, Burst& burst);
+  void forward(uint32_t slot, VmBurst& burst);
   void from_vm(uint32_t slot, rte_mbuf* frame, const ParsedPacket& packet, FlowIndex flow);
   void answered(FlowIndex flow);
 

@@ -137,10 +137,11 @@ class Pair {
   void look_up_in_steps(std::span<const FlowKey> keys, std::span<const FlowIndex> expected) {
     std::array<Search, kBurst> searches;
     const size_t count = random_() % (kBurst + 1);
-    for (size_t i = 0; i < count; ++i) searches[i] = table_->seek(keys[i]);
+    for (size_t i = 0; i < count; ++i) searches[i].at = table_->seek(KeyWords::of(keys[i]));
     const uint32_t known = table_->narrow(std::span(searches).first(count));
     for (size_t i = 0; i < count; ++i) {
-      const Found found = (known >> i & 1) != 0 ? table_->finish(searches[i], keys[i]) : Found{};
+      const Found found =
+          (known >> i & 1) != 0 ? table_->finish(searches[i], KeyWords::of(keys[i])) : Found{};
       ASSERT_EQ(found.flow, expected[i]);
       ASSERT_EQ(found.value, found.flow == kNoFlow ? nullptr : &table_->value(found.flow));
     }
