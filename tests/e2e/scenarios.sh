@@ -131,6 +131,16 @@ scenario_the_firewall_blocks_one_host_and_passes_another() {
   ! get 3 ads.example.net 80 "$WEB6" / -o /dev/null 2>/dev/null || fail "IPv6: the blocked host came through"
 }
 
+scenario_the_firewall_looks_at_every_request_of_a_connection() {
+  start_gateway
+  one_connection news.example.net shop.example.net >"$WORK/pages" || fail "two good requests: $(cat "$WORK/one.err")"
+  cat "$WORK/www/news/index.html" "$WORK/www/shop/index.html" | cmp -s - "$WORK/pages" ||
+    fail "two good requests on one connection do not both get their pages"
+  ! one_connection news.example.net ads.example.net >"$WORK/pages" || fail "the second request's host is not blocked"
+  cmp -s "$WORK/www/news/index.html" "$WORK/pages" || fail "the first request's page does not arrive whole"
+  grep -qi 'reset by peer' "$WORK/one.err" || fail "no reset, but: $(cat "$WORK/one.err")"
+}
+
 scenario_a_killed_gateway_leaves_nothing_after_its_restart() {
   start_gateway
   # A connection that stays open holds its VM.
@@ -246,6 +256,25 @@ stop_watching() {
     kill "$(cat "$WORK/$ns.pid")"
     within 10 process_is_gone "$(cat "$WORK/$ns.pid")" || true
   done
+}
+
+# one_connection HOST...: asks for them one behind the other on one TCP connection, and prints their pages.
+one_connection() {
+  cat >"$WORK/one.sh" <<'END'
+set -e
+exec 3<>"/dev/tcp/$1/80"
+shift
+for host; do
+  printf 'GET / HTTP/1.1\r\nHost: %s\r\n\r\n' "$host" >&3
+  line=
+  until [ "$line" = $'\r' ]; do
+    IFS= read -r -u 3 line
+    case $line in Content-Length:*) length=$(tr -cd 0-9 <<<"$line") ;; esac
+  done
+  head -c "$length" <&3
+done
+END
+  in_client timeout 20 bash "$WORK/one.sh" "$WEB4" "$@" 2>"$WORK/one.err"
 }
 
 some_vm() { [ "$(vm_count)" -gt 0 ]; }

@@ -7,10 +7,7 @@
 namespace synfluid::guest {
 namespace {
 
-constexpr uint16_t kNoSniffer = 0xffff;
 constexpr size_t kMostFlows = 16384;
-constexpr size_t kMostChunks = 8192;
-constexpr size_t kMostSniffers = 1024;
 
 FlowKey key_of(const net::Packet& packet, const net::Segment& segment) {
   FlowKey key{segment.from, segment.to, {0, 0}};
@@ -32,10 +29,11 @@ Firewall::Firewall(const ServiceParts& parts)
     : netfront_(parts.netfront),
       console_(parts.console),
       sink_(parts.netfront),
-      rules_(parts.card, parts.arena) {
+      rules_(parts.card, parts.arena),
+      watcher_(rules_) {
   ConfigReader config(parts.card);
   for (ConfigLine line; config.next(line);) {
-    if (line.key == "undecided" && line.value == "pass") undecided_ = FlowState::kPassed;
+    if (line.key == "undecided" && line.value == "pass") undecided_ = FlowState::kOpaque;
     if (line.key == "unknown_flows" && line.value == "pass") unknown_ = Verdict::kForward;
   }
 }
@@ -44,15 +42,8 @@ bool Firewall::take_tables(net::Arena& arena, const net::HashKey& key) {
   flows_ = nullptr;
   const size_t left = arena.left() - arena.left() / 16;
   const size_t flows = left / 2 / FirewallFlows::bytes_per_flow();
-  const size_t chunks = left * 3 / 8 / HeadStore::bytes_per_chunk();
-  const size_t sniffers = left / 8 / (sizeof(HostSniffer) + sizeof(uint16_t));
   flows_ = arena.make<FirewallFlows>(arena, flows < kMostFlows ? flows : kMostFlows, key);
-  heads_ = arena.make<HeadStore>(arena, chunks < kMostChunks ? chunks : kMostChunks);
-  sniffers_ = arena.reserve<HostSniffer>(sniffers < kMostSniffers ? sniffers : kMostSniffers);
-  free_sniffers_ = arena.array<uint16_t>(sniffers_.size());
-  for (const HostSniffer& sniffer : sniffers_)
-    free_sniffers_[free_sniffer_count_++] = static_cast<uint16_t>(&sniffer - sniffers_.data());
-  return flows_ != nullptr && heads_ != nullptr && flows >= 16 && chunks >= 16 && free_sniffers_.size() >= 4;
+  return flows_ != nullptr && flows >= 16 && watcher_.take_tables(arena, left * 3 / 8, left / 8);
 }
 
 void Firewall::on_frame(const net::RxFrame& frame, uint64_t now_ns) {
@@ -100,7 +91,7 @@ Firewall::Verdict Firewall::judge_segment(const Input& in, uint64_t now_ns) {
     if (!is_pure_syn(in.segment)) return unknown_;
     if (on_new_syn(key, in, now_ns) == Verdict::kDrop) return Verdict::kDrop;
     found = flows_->find(key);
-  } else if (is_pure_syn(in.segment) && in.segment.seq + 1 != found.flow->head_seq) {
+  } else if (is_pure_syn(in.segment) && in.segment.seq + 1 != found.flow->begin_seq) {
     return on_known_syn(found, in);
   }
   FirewallFlow& flow = *found.flow;
@@ -108,8 +99,7 @@ Firewall::Verdict Firewall::judge_segment(const Input& in, uint64_t now_ns) {
   const bool from_client = found.sender == FirewallFlows::Sender::kClient;
   const bool accepts =
       !from_client && (in.segment.flags & (net::kSyn | net::kAck)) == (net::kSyn | net::kAck);
-  if (accepts && flow.syn_pending && in.segment.ack == flow.pending_head_seq && in.checksum_good())
-    start_over(flow, flow.pending_head_seq);
+  if (accepts) on_accept(flow, in);
   if (flow.state == FlowState::kBlocked) {
     on_blocked(flow, found.sender, in);
     return Verdict::kDrop;
@@ -121,39 +111,37 @@ Firewall::Verdict Firewall::judge_segment(const Input& in, uint64_t now_ns) {
 
 Firewall::Verdict Firewall::on_new_syn(const FlowKey& key, const Input& in, uint64_t now_ns) {
   if (!in.checksum_good()) return Verdict::kDrop;
-  const auto forget = [this](FirewallFlow& old) {
-    decide(old, FlowState::kPassed);
-    heads_->clear(old.head);
-  };
-  FirewallFlow* flow = flows_->add(key, now_ns, forget);
+  FirewallFlow* flow = flows_->add(key, now_ns, [this](FirewallFlow& old) { watcher_.forget(old.watch); });
   if (flow == nullptr) return Verdict::kDrop;
-  flow->head_seq = in.segment.seq + 1;
+  flow->begin_seq = flow->passed_seq = flow->watch.next_seq = in.segment.seq + 1;
   return Verdict::kForward;
 }
 
 /// A SYN of a flow we know, with another sequence number: it means something only if the server agrees. Data
-/// in it would go uninspected.
+/// in it would go unread.
 Firewall::Verdict Firewall::on_known_syn(FirewallFlows::Found found, const Input& in) {
   if (!in.segment.payload.empty()) return Verdict::kDrop;
   if (found.sender == FirewallFlows::Sender::kServer) return Verdict::kForward;
   found.flow->syn_pending = true;
-  found.flow->pending_head_seq = in.segment.seq + 1;
+  found.flow->pending_begin_seq = in.segment.seq + 1;
   return Verdict::kForward;
 }
 
-void Firewall::start_over(FirewallFlow& flow, uint32_t head_seq) {
-  decide(flow, FlowState::kUndecided);
-  heads_->clear(flow.head);
-  flow.guarded = true;
-  flow.client_fin = flow.server_fin = flow.over = flow.syn_pending = false;
-  flow.head_seq = head_seq;
+/// The server's answer to a SYN; it may cover data that came with the SYN.
+void Firewall::on_accept(FirewallFlow& flow, const Input& in) {
+  if (!in.checksum_good()) return;
+  const uint32_t ack = in.segment.ack;
+  if (flow.syn_pending && ack == flow.pending_begin_seq) start_over(flow, ack);
+  if (net::seq_at_or_before(flow.begin_seq, ack) && net::seq_at_or_before(ack, flow.passed_seq))
+    flow.agreed = true;
 }
 
-/// The verdict, and the end of the sniffing.
-void Firewall::decide(FirewallFlow& flow, FlowState state) {
-  flow.state = state;
-  if (flow.sniffer != kNoSniffer) free_sniffers_[free_sniffer_count_++] = flow.sniffer;
-  flow.sniffer = kNoSniffer;
+void Firewall::start_over(FirewallFlow& flow, uint32_t begin_seq) {
+  watcher_.forget(flow.watch);
+  flow.watch = {};
+  flow.state = FlowState::kWatched;
+  flow.client_fin = flow.server_fin = flow.over = flow.syn_pending = false;
+  flow.begin_seq = flow.passed_seq = flow.watch.next_seq = begin_seq;
 }
 
 void Firewall::note_end(FirewallFlow& flow, FirewallFlows::Sender sender, const net::Segment& segment) {
@@ -164,79 +152,63 @@ void Firewall::note_end(FirewallFlow& flow, FirewallFlows::Sender sender, const 
 }
 
 Firewall::Verdict Firewall::on_server(FirewallFlow& flow, const Input& in) {
-  if (!flow.guarded || flow.state != FlowState::kPassed || !in.segment.has(net::kAck))
-    return Verdict::kForward;
-  if (net::seq_before(in.segment.ack, flow.head_seq + flow.head.bytes) || !in.checksum_good())
-    return Verdict::kForward;
-  // The server has the head: nobody can change it any more.
-  flow.guarded = false;
-  heads_->clear(flow.head);
+  if (!flow.watch.awaits_ack() || !in.segment.has(net::kAck)) return Verdict::kForward;
+  if (watcher_.is_news(flow.watch, in.segment.ack) && in.checksum_good())
+    watcher_.on_ack(flow.watch, in.segment.ack);
   return Verdict::kForward;
 }
 
 Firewall::Verdict Firewall::on_client(FirewallFlow& flow, const Input& in) {
-  if (!flow.guarded) return Verdict::kForward;
-  const uint32_t first = in.segment.seq + (in.segment.has(net::kSyn) ? 1 : 0);
-  const auto offset = static_cast<int32_t>(first - flow.head_seq);
-  if (!in.segment.payload.empty()) return on_client_bytes(flow, in, offset);
-  // A FIN ahead of what was inspected would end the stream before its head.
-  const bool early = flow.state == FlowState::kUndecided && offset > int32_t{flow.head.bytes};
-  return in.segment.has(net::kFin) && early ? Verdict::kDrop : Verdict::kForward;
+  const net::Segment& segment = in.segment;
+  const bool is_watched = flow.state == FlowState::kWatched;
+  if (!is_watched && flow.watch.guards.empty()) return Verdict::kForward;
+  // A server takes an urgent byte out of the stream, so that it reads another one than we do.
+  if (segment.has(net::kUrg))
+    return in.checksum_good() ? settle(flow, in, Finding::kSuspicious) : Verdict::kDrop;
+  const uint32_t first = segment.seq + (segment.has(net::kSyn) ? 1 : 0);
+  if (!segment.payload.empty()) return on_client_bytes(flow, in, first);
+  // A FIN ahead of what was read would end the stream inside a head.
+  const bool is_early = is_watched && net::seq_before(flow.watch.next_seq, first);
+  return segment.has(net::kFin) && is_early ? Verdict::kDrop : Verdict::kForward;
 }
 
-Firewall::Verdict Firewall::on_client_bytes(FirewallFlow& flow, const Input& in, int32_t offset) {
-  // Before the stream: for a server that sees the stream elsewhere it would be uninspected.
-  if (offset < 0 || !in.checksum_good()) return Verdict::kDrop;
-  const auto at = static_cast<uint32_t>(offset);
-  const uint32_t known = flow.head.bytes;
-  if (at > known) return flow.state == FlowState::kUndecided ? Verdict::kDrop : Verdict::kForward;
+Firewall::Verdict Firewall::on_client_bytes(FirewallFlow& flow, const Input& in, uint32_t first) {
+  // Until the server agrees it may know another stream on these ports, which goes on elsewhere.
+  if (!flow.agreed && !in.segment.has(net::kSyn)) return Verdict::kDrop;
+  const bool is_watched = flow.state == FlowState::kWatched;
+  StreamWatch& watch = flow.watch;
+  if (is_watched && net::seq_before(watch.next_seq, first)) return Verdict::kDrop;
   const auto bytes = in.segment.payload;
-  const size_t compared = known - at < bytes.size() ? known - at : bytes.size();
-  if (!heads_->matches(flow.head, at, bytes.first(compared))) return Verdict::kDrop;
-  const auto fresh = bytes.subspan(compared);
-  if (fresh.empty() || flow.state == FlowState::kPassed) return Verdict::kForward;
-  return inspect(flow, in, fresh);
-}
-
-HostSniffer* Firewall::sniffer_of(FirewallFlow& flow) {
-  if (flow.sniffer == kNoSniffer) {
-    if (free_sniffer_count_ == 0) return nullptr;
-    flow.sniffer = free_sniffers_[--free_sniffer_count_];
-    sniffers_[flow.sniffer] = HostSniffer{};
+  const uint32_t end = first + static_cast<uint32_t>(bytes.size());
+  if (!RequestWatcher::is_free(watch, first, bytes.size())) {
+    if (!in.checksum_good() || !watcher_.matches(watch, first, bytes)) return Verdict::kDrop;
+    if (is_watched && net::seq_before(watch.next_seq, end)) {
+      const Finding finding = watcher_.read(watch, bytes.subspan(watch.next_seq - first));
+      if (settle(flow, in, finding) == Verdict::kDrop) return Verdict::kDrop;
+    }
   }
-  return &sniffers_[flow.sniffer];
-}
-
-/// Feeds bytes until a verdict; `used` says how many it took.
-SniffVerdict Firewall::sniff(FirewallFlow& flow, std::span<const std::byte> bytes, size_t& used) {
-  HostSniffer& sniffer = sniffers_[flow.sniffer];
-  for (used = 0; used < bytes.size();) {
-    if (flow.head.bytes + used == kMaxSniffedBytes) return sniffer.at_limit();
-    const SniffVerdict verdict = sniffer.feed(net::load_u8(&bytes[used++]), rules_);
-    if (verdict != SniffVerdict::kMore) return verdict;
-  }
-  return SniffVerdict::kMore;
-}
-
-/// Bytes that nobody has seen yet, next in order.
-Firewall::Verdict Firewall::inspect(FirewallFlow& flow, const Input& in, std::span<const std::byte> fresh) {
-  // Without room the segment is as good as lost: it will come again.
-  if (!heads_->has_room(flow.head, fresh.size()) || sniffer_of(flow) == nullptr) return Verdict::kDrop;
-  size_t used = 0;
-  SniffVerdict verdict = sniff(flow, fresh, used);
-  if (verdict == SniffVerdict::kSuspicious)
-    verdict = undecided_ == FlowState::kPassed ? SniffVerdict::kPass : SniffVerdict::kBlock;
-  if (verdict == SniffVerdict::kBlock) {
-    ++counters_.flows_blocked;
-    log_block(flow);
-    decide(flow, FlowState::kBlocked);
-    reset_client(in);
-    reset_server(flow, in);
-    return Verdict::kDrop;
-  }
-  heads_->append(flow.head, fresh.first(used));
-  if (verdict == SniffVerdict::kPass) decide(flow, FlowState::kPassed);
+  if (net::seq_before(flow.passed_seq, end)) flow.passed_seq = end;
   return Verdict::kForward;
+}
+
+Firewall::Verdict Firewall::settle(FirewallFlow& flow, const Input& in, Finding finding) {
+  if (finding == Finding::kNothing) return Verdict::kForward;
+  if (finding == Finding::kNoRoom) return Verdict::kDrop;
+  const bool passes = finding == Finding::kSuspicious && undecided_ == FlowState::kOpaque;
+  if (finding != Finding::kOpaque && !passes) return block(flow, in);
+  flow.state = FlowState::kOpaque;
+  watcher_.stop_reading(flow.watch);
+  return Verdict::kForward;
+}
+
+Firewall::Verdict Firewall::block(FirewallFlow& flow, const Input& in) {
+  ++counters_.flows_blocked;
+  log_block(flow);
+  flow.state = FlowState::kBlocked;
+  watcher_.forget(flow.watch);
+  reset_client(in);
+  reset_server(flow, in);
+  return Verdict::kDrop;
 }
 
 void Firewall::log_block(const FirewallFlow& flow) {
@@ -265,9 +237,10 @@ void Firewall::reset_client(const Input& in) {
   send_reset(in.packet.link.swapped(), segment.to, segment.from, segment.ack, segment.seq + segment.length());
 }
 
-/// As from the client: the server has got the head as far as it was forwarded.
+/// As from the client: the server has got what was let through. If some of that was lost on the way, it
+/// answers with an ACK of what it awaits, and that is answered with the right RST.
 void Firewall::reset_server(const FirewallFlow& flow, const Input& in) {
-  send_reset(in.packet.link, flow.client, flow.server, flow.head_seq + flow.head.bytes, in.segment.ack);
+  send_reset(in.packet.link, flow.client, flow.server, flow.passed_seq, in.segment.ack);
 }
 
 void Firewall::send_reset(const net::LinkHeader& link, const net::Endpoint& from, const net::Endpoint& to,

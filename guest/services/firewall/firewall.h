@@ -1,29 +1,29 @@
-// Inline: blocks connections by the host that their client names first, in HTTP or TLS, with a RST to both
-// sides; all else goes through byte for byte.
+// Inline: blocks connections by the hosts that their client names, in any request of an HTTP/1.x connection
+// or in TLS, with a RST to both sides; all else goes through byte for byte.
 //
-// How it cannot be talked round: until a flow's verdict, its client's bytes pass in order only (what comes
-// ahead of a hole is dropped, and comes again); they are inspected as they pass, once; and until the server
-// has acknowledged them, they may be sent again only with the same contents. A verdict is final for the flow,
-// which begins anew only when the server has answered another SYN. A flow is one that began with a SYN here;
-// segments of no flow are dropped.
+// How it cannot be talked round: where a request may begin, or has begun, its client's bytes pass in order
+// only (what comes ahead of a hole is dropped, and comes again); they are read as they pass, once; and until
+// the server has acknowledged them, they may be sent again only with the same contents. Contents of bodies
+// are passed over by count: they may come in any order, and again. request_watcher.h says what is read, and
+// what ends the reading; that is final for the flow, which begins anew only when the server has answered
+// another SYN. A flow is one that began with a SYN here, and the server agreed; segments of no flow are
+// dropped.
 //
-// Configuration: `block_hosts` (host_rules.h); `undecided block|pass`: what becomes of a flow that began as
-// HTTP or TLS and named no host in its first kMaxHeadBytes bytes, or contradicts itself (block);
-// `unknown_flows drop|pass` (drop).
+// It believes that a server reads the body that a request announces, and takes requests one behind the other.
+//
+// Configuration: `block_hosts` (host_rules.h); `undecided block|pass`: what becomes of a flow of HTTP or TLS
+// that names no host in a head's first kMaxSniffedBytes bytes, contradicts itself, or leaves in doubt where
+// its next request begins (block); `unknown_flows drop|pass` (drop).
 #pragma once
 
 #include "guest/net/tcp/segment.h"
 #include "guest/services/firewall/flow_table.h"
-#include "guest/services/firewall/head_store.h"
 #include "guest/services/firewall/host_rules.h"
-#include "guest/services/firewall/host_sniffer.h"
+#include "guest/services/firewall/request_watcher.h"
 #include "guest/services/netfront_sink.h"
 #include "guest/services/service.h"
 
 namespace synfluid::guest {
-
-/// How many bytes of a client are looked at for a host.
-inline constexpr uint32_t kMaxSniffedBytes = 4096;
 
 class Firewall final : public Service {
  public:
@@ -56,17 +56,16 @@ class Firewall final : public Service {
   Verdict judge_segment(const Input& in, uint64_t now_ns);
   Verdict on_new_syn(const FlowKey& key, const Input& in, uint64_t now_ns);
   Verdict on_known_syn(FirewallFlows::Found found, const Input& in);
+  void on_accept(FirewallFlow& flow, const Input& in);
   Verdict on_client(FirewallFlow& flow, const Input& in);
+  Verdict on_client_bytes(FirewallFlow& flow, const Input& in, uint32_t first);
   Verdict on_server(FirewallFlow& flow, const Input& in);
-  Verdict on_client_bytes(FirewallFlow& flow, const Input& in, int32_t offset);
-  Verdict inspect(FirewallFlow& flow, const Input& in, std::span<const std::byte> fresh);
+  Verdict settle(FirewallFlow& flow, const Input& in, Finding finding);
+  Verdict block(FirewallFlow& flow, const Input& in);
   void on_blocked(FirewallFlow& flow, FirewallFlows::Sender sender, const Input& in);
-  void decide(FirewallFlow& flow, FlowState state);
   void log_block(const FirewallFlow& flow);
-  void start_over(FirewallFlow& flow, uint32_t head_seq);
+  void start_over(FirewallFlow& flow, uint32_t begin_seq);
   void note_end(FirewallFlow& flow, FirewallFlows::Sender sender, const net::Segment& segment);
-  SniffVerdict sniff(FirewallFlow& flow, std::span<const std::byte> bytes, size_t& used);
-  HostSniffer* sniffer_of(FirewallFlow& flow);
   void reset_client(const Input& in);
   void reset_server(const FirewallFlow& flow, const Input& in);
   void send_reset(const net::LinkHeader& link, const net::Endpoint& from, const net::Endpoint& to,
@@ -80,10 +79,7 @@ class Firewall final : public Service {
   FlowState undecided_ = FlowState::kBlocked;
   Verdict unknown_ = Verdict::kDrop;
   FirewallFlows* flows_ = nullptr;
-  HeadStore* heads_ = nullptr;
-  std::span<HostSniffer> sniffers_;
-  std::span<uint16_t> free_sniffers_;
-  size_t free_sniffer_count_ = 0;
+  RequestWatcher watcher_;
   ServiceCounters counters_;
   std::byte joined_[net::kMaxFragments * abi::kPageBytes];
 };

@@ -4,11 +4,10 @@ namespace synfluid::guest {
 namespace {
 
 constexpr uint64_t kNsPerSecond = 1'000'000'000;
-/// A decided flow that has been silent for so long may go when its place is needed. Its later packets are of
-/// no flow then: see the firewall's `unknown_flows`.
+/// A flow that has been silent for so long may go when its place is needed.
 constexpr uint64_t kIdleEvictNs = 300 * kNsPerSecond;
-/// A blocked flow is kept for the sake of its retransmissions; an undecided one so that its client can still
-/// speak.
+/// A blocked flow is kept for the sake of its retransmissions; one in a request's head, or before its first,
+/// so that its client can still speak.
 constexpr uint64_t kSilentEvictNs = 60 * kNsPerSecond;
 /// How far to look from the oldest end: a bound on what one SYN costs.
 constexpr int kEvictionSearch = 16;
@@ -20,7 +19,10 @@ bool same_tags(const uint16_t (&a)[2], const uint16_t (&b)[2]) {
 bool may_go(const FirewallFlow& flow, uint64_t now_ns) {
   const uint64_t idle_ns = now_ns - flow.seen_ns;
   if (flow.over) return true;
-  return idle_ns > (flow.state == FlowState::kPassed ? kIdleEvictNs : kSilentEvictNs);
+  const bool is_between = flow.watch.is_http && flow.watch.sniffer == kNoSniffer;
+  const bool is_settled =
+      flow.state == FlowState::kOpaque || (flow.state == FlowState::kWatched && is_between);
+  return idle_ns > (is_settled ? kIdleEvictNs : kSilentEvictNs);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // The firewall's flows: a hash table with the least recently seen at hand.
 //
-// Policy when full: of those unseen the longest, one that is over, or decided and idle for long, makes room;
-// if there is none, the new flow's SYN is dropped. An undecided flow is never forgotten silently: that would
-// be a way in. One thread. Units: ns.
+// Policy when full: of those unseen the longest, one that is over or idle for long makes room; if there is
+// none, the new flow's SYN is dropped. What a forgotten flow's client still sends is of no flow: see the
+// firewall's `unknown_flows`. One thread. Units: ns.
 #pragma once
 
 #include <cstdint>
@@ -11,29 +11,33 @@
 #include "guest/net/arena.h"
 #include "guest/net/packet.h"
 #include "guest/net/siphash.h"
-#include "guest/services/firewall/head_store.h"
+#include "guest/services/firewall/request_watcher.h"
 
 namespace synfluid::guest {
 
 using FlowId = uint16_t;
 inline constexpr FlowId kNoFlow = 0xffff;
 
-enum class FlowState : uint8_t { kUndecided, kPassed, kBlocked };
+enum class FlowState : uint8_t {
+  kWatched,  ///< its client's bytes are read, in order
+  kOpaque,   ///< nothing further is read; what was, is guarded until the server has it
+  kBlocked,
+};
 
 struct FirewallFlow {
   net::Endpoint client;
   net::Endpoint server;
   uint16_t vlan[2] = {0, 0};
-  FlowState state = FlowState::kUndecided;
-  bool guarded = true;  ///< the head may not be sent again with other contents
+  FlowState state = FlowState::kWatched;
+  bool agreed = false;  ///< the server has answered the SYN: its stream begins where ours does
   bool client_fin = false;
   bool server_fin = false;
-  bool over = false;  ///< reset, or finished both ways
-  uint16_t sniffer = 0xffff;
-  uint32_t head_seq = 0;     ///< of the client's first byte
+  bool over = false;         ///< reset, or finished both ways
   bool syn_pending = false;  ///< a SYN with another sequence number awaits the server's answer
-  uint32_t pending_head_seq = 0;
-  HeadStore::Head head;
+  uint32_t pending_begin_seq = 0;
+  uint32_t begin_seq = 0;   ///< of the client's first byte
+  uint32_t passed_seq = 0;  ///< behind the last of its bytes that was let through
+  StreamWatch watch;
   uint64_t seen_ns = 0;
   FlowId next_in_bucket = kNoFlow;
   FlowId older = kNoFlow;
