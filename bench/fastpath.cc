@@ -6,10 +6,13 @@
 // median over the groups. "pcap": DPDK's net_pcap port deals a capture over and over (each of its flows once,
 // in random order), net_null takes what comes out; dpdk-testpmd does the same with macswap on the same ports,
 // in turns with us. There the CPU time of the forwarding thread counts, so that a busy machine is unfair to
-// neither.
+// neither. "memif": the same two between ports of net_memif, which have somebody at their other end; it is
+// he who holds the clock (fastpath_memif.h).
+#include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <iostream>
-#include <numeric>
+#include <iterator>
 #include <random>
 
 #include <CLI/CLI.hpp>
@@ -19,6 +22,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/cpus.h"
+#include "bench/fastpath_memif.h"
 #include "bench/flow_frames.h"
 #include "bench/report.h"
 #include "bench/testpmd.h"
@@ -130,6 +135,13 @@ class Bench {
     return static_cast<double>(worker_->counters().tx_total() - packets) / spent;
   }
 
+  void turn_until(gateway::PacketIo& ports, const std::atomic<bool>& done) {
+    io_.set(ports);
+    while (!done)
+      for (size_t turn = 0; turn < kTurnsPerLook; ++turn) worker_->turn();
+    io_.set(memory_);
+  }
+
   uint64_t entries() const { return worker_->table_stats().size; }
 
  private:
@@ -153,15 +165,12 @@ class Bench {
 class Capture {
  public:
   Capture(uint64_t flows, uint64_t seed) : path_(fmt::format("/tmp/synfluid-fastpath-{}.pcap", getpid())) {
-    std::vector<uint32_t> order(flows);
-    std::iota(order.begin(), order.end(), 0u);
-    std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
     std::ofstream file(path_, std::ios::binary);
     const auto words = [&file](std::initializer_list<uint32_t> all) {
       for (const uint32_t word : all) file.write(reinterpret_cast<const char*>(&word), sizeof word);
     };
     words({0xa1b2c3d4, 0x00040002, 0, 0, 65535, 1});  // version 2.4, Ethernet
-    for (const uint32_t flow : order) {
+    for (const uint32_t flow : shuffled_flows(flows, seed)) {
       const FlowFrame frame = flow_frame(flow, Side::kAccess, tcp_flag::kAck);
       words({0, 0, kFrameBytes, kFrameBytes});
       file.write(reinterpret_cast<const char*>(frame.data()), kFrameBytes);
@@ -217,6 +226,17 @@ Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempo
   return {};
 }
 
+Status run_memif(Report& report, const Options& options, Bench& bench, uint64_t flows) {
+  const FastpathMemifConfig config{
+      .flows = flows, .seed = options.seed, .rounds = options.rounds, .seconds = options.seconds};
+  const auto turns = [&bench](gateway::PacketIo& ports, const std::atomic<bool>& done) {
+    bench.turn_until(ports, done);
+  };
+  if (Status done = measure_fastpath_memif(report, config, turns); !done) return done;
+  if (bench.entries() != flows) return Error(ErrorCode::kSystem, "flows have come or gone");
+  return {};
+}
+
 std::string short_name(uint64_t flows) {
   return flows >= 1'000'000 ? fmt::format("{}m", flows / 1'000'000) : fmt::format("{}k", flows / 1'000);
 }
@@ -236,6 +256,9 @@ Status run_all(const Options& options) {
     capture = std::make_unique<Capture>(kPortFlows, options.seed);
     config.vdevs = capture->vdevs();
   }
+  const bool memif = options.testpmd && has_both_cpus();
+  if (memif) std::ranges::copy(fastpath_memif_vdevs(), std::back_inserter(config.vdevs));
+  if (options.testpmd && !memif) std::cerr << "fastpath: memif's figures want two CPUs, and are left out\n";
   auto eal = gateway::Eal::start(config);
   if (!eal) return eal.error();
   auto pool = gateway::make_pool({.name = "fastpath",
@@ -253,6 +276,8 @@ Status run_all(const Options& options) {
     report.add(std::move(figure));
     if (!options.testpmd || flows != kPortFlows) continue;
     if (Status done = run_ports(report, options, bench, **pool, capture->vdevs(), flows); !done) return done;
+    if (!memif) continue;
+    if (Status done = run_memif(report, options, bench, flows); !done) return done.error().within("memif");
   }
   if (cycles.size() > 1)
     report.add({.name = fmt::format("growth_{}_to_{}", short_name(cycles.begin()->first),

@@ -1,6 +1,8 @@
 #include "bench/flow_frames.h"
 
 #include <algorithm>
+#include <numeric>
+#include <random>
 #include <stdexcept>
 
 namespace synfluid::bench {
@@ -38,6 +40,13 @@ FlowFrame flow_frame(uint64_t number, Side from, uint8_t tcp_flags) {
   put(server_port, 443 >> 8), put(server_port + 1, 443 & 0xff);
   put(46, 0x50), put(47, tcp_flags);
   return frame;
+}
+
+std::vector<uint32_t> shuffled_flows(uint64_t flows, uint64_t seed) {
+  std::vector<uint32_t> order(flows);
+  std::iota(order.begin(), order.end(), 0u);
+  std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
+  return order;
 }
 
 MemoryIo::MemoryIo(rte_mempool& pool, size_t frames) {

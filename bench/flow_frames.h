@@ -20,6 +20,9 @@ using FlowFrame = std::array<std::byte, kFrameBytes>;
 /// Frame of flow `number`: from the subscriber (10.0.0.0/8) to a server, or, from kCore, back.
 FlowFrame flow_frame(uint64_t number, gateway::Side from, uint8_t tcp_flags);
 
+/// The numbers of so many flows in random order.
+std::vector<uint32_t> shuffled_flows(uint64_t flows, uint64_t seed);
+
 class MemoryIo final : public gateway::PacketIo {
  public:
   /// As many frames may be under way.

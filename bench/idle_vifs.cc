@@ -12,13 +12,13 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "backend/process/process_link.h"
 #include "backend/vif.h"
 #include "base/clock.h"
+#include "bench/cpus.h"
 #include "gateway/vif_slots.h"
 #include "guest/net/netfront.h"
 #include "spawner/shared_area.h"
@@ -41,13 +41,6 @@ constexpr int64_t kPatienceNs = 2 * kNsPerSecond;
 constexpr uint64_t kDescriptorsPerVif = 2;
 constexpr uint64_t kOtherDescriptors = 128;
 constexpr size_t kAreaBytes = size_t{abi::shared_pages(kBuffers)} * abi::kPageBytes;
-
-void run_on(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  if (sched_setaffinity(0, sizeof set, &set) != 0) throw std::runtime_error(fmt::format("no CPU {}", cpu));
-}
 
 /// How many descriptors there may be, after asking for `wanted`.
 uint64_t raise_descriptor_limit(uint64_t wanted) {

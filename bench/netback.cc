@@ -13,10 +13,10 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <rte_ethdev.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/cpus.h"
 #include "bench/idle_vifs.h"
 #include "bench/instruction_clock.h"
 #include "bench/netback_lab.h"
@@ -37,18 +37,6 @@ constexpr size_t kFrameBytes = 60;  ///< 64 with the frame check sequence
 constexpr int64_t kPatienceNs = 5 * kNsPerSecond;
 /// A path that has lost frames this long gets new ones: testpmd drops what its full ring cannot take.
 constexpr int64_t kLostNs = 20 * kNsPerMs;
-
-/// Each end has a CPU of its own: two that spin must not share one.
-constexpr int kOurCpu = 0;
-constexpr int kPeersCpu = 1;
-
-void run_on(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  if (sched_setaffinity(0, sizeof set, &set) != 0)
-    throw std::runtime_error(fmt::format("this bench needs CPUs {} and {}", kOurCpu, kPeersCpu));
-}
 
 struct Options {
   std::string json;

@@ -46,6 +46,7 @@ std::vector<std::string> command_line(const Testpmd::Config& config, const std::
     words.push_back(word);
   if (config.descriptors > 0)
     for (const char* way : {"--rxd", "--txd"}) words.push_back(fmt::format("{}={}", way, config.descriptors));
+  if (config.links == Testpmd::Links::kComeLater) words.push_back("--disable-link-check");
   return words;
 }
 

@@ -18,6 +18,8 @@ namespace synfluid::bench {
 
 class Testpmd {
  public:
+  /// Whether what is at the ports' other ends is there when it starts: it waits for their links then.
+  enum class Links { kAreUp, kComeLater };
   struct Config {
     std::vector<std::string> vdevs;  ///< two: what comes in on one goes out of the other
     std::string forward_mode = "macswap";
@@ -27,6 +29,7 @@ class Testpmd {
     int cpu = -1;              ///< of the forwarding thread; -1: any
     uint16_t descriptors = 0;  ///< of each queue; 0: its own choice
     size_t burst = 32;
+    Links links = Links::kAreUp;
   };
   static Result<std::unique_ptr<Testpmd>> create(const Config& config);
   ~Testpmd();
@@ -41,6 +44,8 @@ class Testpmd {
   Status begin() { return say("start\n"); }
   /// No longer: its thread sleeps. What it says of its statistics.
   Result<std::string> end();
+  /// Of its forwarding thread: the kernel's file of its time on a CPU.
+  const std::string& schedstat() const { return cpu_file_; }
   /// Forwards for so long.
   Result<Run> run(int64_t ns);
 
