@@ -17,6 +17,7 @@ enum class DropReason : uint8_t {
   kAdmissionRate,
   kAdmissionQuota,
   kFloodGuard,
+  kChallenged,
   kSpawnerBusy,
   kHeldFull,
   kHeldTimeout,
@@ -54,6 +55,9 @@ inline constexpr std::array kDropReasons = {
     DropReasonText{
         DropReason::kFloodGuard, "flood_guard",
         "A SYN came while the flood guard was up: too many SYNs had not been followed by a connection."},
+    DropReasonText{
+        DropReason::kChallenged, "challenged",
+        "A SYN came while VMs ran short, from an address not known to be its sender's: it was asked."},
     DropReasonText{DropReason::kSpawnerBusy, "spawner_busy",
                    "A SYN asked for a VM while the request ring to the spawner was full."},
     DropReasonText{

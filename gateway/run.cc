@@ -96,6 +96,8 @@ Status start_spawner(Gateway& g, const RunConfig& config, spawner::Hypervisor& h
 Status start_workers(Gateway& g, const RunConfig& config, spawner::Hypervisor& hypervisor) {
   const auto secret = flowtable::random_secret();
   if (!secret) return secret.error();
+  const auto challenge_secret = flowtable::random_secret();
+  if (!challenge_secret) return challenge_secret.error();
   g.mesh = std::make_unique<HandoffMesh>(config.workers);
   std::vector<std::unique_ptr<Worker>> workers;
   for (uint16_t w = 0; w < config.workers; ++w) {
@@ -112,7 +114,8 @@ Status start_workers(Gateway& g, const RunConfig& config, spawner::Hypervisor& h
                                   .handoff = config.workers > 1 ? &g.mesh->end(w) : nullptr,
                                   .flow_capacity = config.flow_capacity,
                                   .held_frames = kHeldFrames,
-                                  .secret = *secret});
+                                  .secret = *secret,
+                                  .challenge_secret = *challenge_secret});
     if (!worker) return worker.error();
     workers.push_back(std::move(*worker));
   }

@@ -77,24 +77,42 @@ uint8_t ip_version_of(std::span<const std::byte> frame, const ParsedPacket& pack
   return static_cast<uint8_t>(frame[packet.l3_offset]) >> 4;
 }
 
+namespace {
+
+/// Turns `answer` round: from where `packet` went to where it came from.
+size_t write_answer(std::span<const std::byte> frame, const ParsedPacket& packet, TcpFrame answer,
+                    std::span<std::byte> into) noexcept {
+  const auto link = backend::LinkHeader::of(frame, packet.l3_offset).reversed();
+  if (link.empty() || frame.size() == packet.l3_offset) return 0;
+  answer.link_header = link.bytes();
+  answer.ip_version = ip_version_of(frame, packet);
+  answer.source = packet.flow.destination();
+  answer.destination = packet.flow.source();
+  return write_tcp_frame(answer, into);
+}
+
+}  // namespace
+
+size_t write_syn_ack(std::span<const std::byte> frame, const ParsedPacket& packet, uint32_t ack,
+                     std::span<std::byte> into) noexcept {
+  TcpFrame syn_ack;
+  syn_ack.ack = ack;
+  syn_ack.flags = tcp_flag::kSyn | tcp_flag::kAck;
+  return write_answer(frame, packet, syn_ack, into);
+}
+
 size_t write_reset(std::span<const std::byte> frame, const ParsedPacket& packet,
                    std::span<std::byte> into) noexcept {
   using namespace tcp_flag;
   if (packet.has_flag(kRst)) return 0;
-  const auto link = backend::LinkHeader::of(frame, packet.l3_offset).reversed();
-  if (link.empty() || frame.size() == packet.l3_offset) return 0;
   const bool acknowledges = packet.has_flag(kAck);
   const uint32_t behind = packet.tcp_seq + packet.payload_length + (packet.has_flag(kSyn) ? 1u : 0u) +
                           (packet.has_flag(kFin) ? 1u : 0u);
   TcpFrame reset;
-  reset.link_header = link.bytes();
-  reset.ip_version = ip_version_of(frame, packet);
-  reset.source = packet.flow.destination();
-  reset.destination = packet.flow.source();
   reset.seq = acknowledges ? packet.tcp_ack : 0;
   reset.ack = acknowledges ? 0 : behind;
   reset.flags = acknowledges ? kRst : kRst | kAck;
-  return write_tcp_frame(reset, into);
+  return write_answer(frame, packet, reset, into);
 }
 
 }  // namespace synfluid::gateway

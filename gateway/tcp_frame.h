@@ -35,6 +35,11 @@ size_t write_tcp_frame(const TcpFrame& frame, std::span<std::byte> into) noexcep
 /// 4 or 6, of a frame that parsed as TCP.
 uint8_t ip_version_of(std::span<const std::byte> frame, const ParsedPacket& packet) noexcept;
 
+/// Writes a SYN/ACK to the client whose SYN is `packet`, parsed from `frame`, to `into` and returns its
+/// length; 0 as for write_reset(). It acknowledges `ack`, whatever the client has sent.
+size_t write_syn_ack(std::span<const std::byte> frame, const ParsedPacket& packet, uint32_t ack,
+                     std::span<std::byte> into) noexcept;
+
 /// Writes the reset that answers `packet`, which was parsed from `frame`, to `into` and returns its length.
 /// 0: there is none, since resets are not answered, or since it does not fit (kMaxTcpHeaders are always
 /// enough), or since `frame` is not what was parsed. By RFC 9293 3.10.7.1.

@@ -91,6 +91,7 @@ Worker::Worker(const WorkerConfig& config, std::unique_ptr<flowtable::FlowTable>
       observer_(config.observer),
       table_(std::move(table)),
       flows_(table_->capacity()),
+      challenge_(config.challenge_secret),
       held_(config.held_frames),
       slots_(config.vif_slots),
       tx_(io_),

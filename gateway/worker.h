@@ -23,6 +23,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -40,6 +41,7 @@
 #include "gateway/plan.h"
 #include "gateway/sleeper.h"
 #include "gateway/spawn_port.h"
+#include "gateway/syn_challenge.h"
 #include "gateway/tx_buffer.h"
 #include "gateway/vif_slots.h"
 #include "gateway/worker_counters.h"
@@ -63,6 +65,8 @@ struct WorkerConfig {
   uint32_t held_frames = 16'384;
   uint32_t vif_slots = 32'768;  ///< more than there are domain ids
   flowtable::Secret secret{};
+  /// Unproven addresses are challenged while VMs run short. Clients of a capture cannot answer.
+  std::optional<SipKey> challenge_secret = {};
 };
 
 class Worker {
@@ -147,6 +151,8 @@ class Worker {
   void decide(rte_mbuf* frame, const ParsedPacket& packet, Side side, bool handed_over);
   void summon(rte_mbuf* frame, const ParsedPacket& syn, Side side, const policies::Verdict& verdict,
               bool handed_over);
+  bool must_prove_itself(const ParsedPacket& syn) const;
+  void challenge(rte_mbuf* frame, const ParsedPacket& syn, Side side);
   void refuse(rte_mbuf* frame, const ParsedPacket& syn, Side side, const policies::Verdict& verdict,
               DropReason why);
   void remember_passing(const ParsedPacket& syn);
@@ -170,6 +176,8 @@ class Worker {
   void mark_dirty(uint32_t slot);
   void refuse_known(FlowIndex flow, rte_mbuf* frame, const ParsedPacket& packet, Side side);
   void send_reset(rte_mbuf* frame, const ParsedPacket& packet, Side side);
+  template <class Write>
+  void craft(Side side, Write write);
   void transmit(Side side, rte_mbuf* frame);
   void drop(rte_mbuf* frame, DropReason reason);
   void hand_over(rte_mbuf* frame, Side side, WorkerId to);
@@ -230,6 +238,7 @@ class Worker {
 
   // The worker's own.
   std::vector<FlowData> flows_;
+  std::optional<SynChallenge> challenge_;
   HeldFrames held_;
   VifSlots slots_;
   TxBuffer tx_;

@@ -157,14 +157,28 @@ void Worker::refuse_known(FlowIndex flow, rte_mbuf* frame, const ParsedPacket& p
 
 /// Answers the frame with a reset, out of the side it came from.
 void Worker::send_reset(rte_mbuf* frame, const ParsedPacket& packet, Side side) {
-  rte_mbuf* const reset = rte_pktmbuf_alloc(&pool_);
-  if (reset == nullptr) return;  // its receiver will send again, and is answered then
-  const std::span<std::byte> room(rte_pktmbuf_mtod(reset, std::byte*), kMaxTcpHeaders);
-  const size_t length = write_reset(bytes_of(frame), packet, room);
-  if (length == 0) return rte_pktmbuf_free(reset);
-  rte_pktmbuf_append(reset, static_cast<uint16_t>(length));
+  craft(side, [&](std::span<std::byte> room) { return write_reset(bytes_of(frame), packet, room); });
+}
+
+/// A frame of the gateway's own, whose length `write` returns; 0: there is none to send.
+template <class Write>
+void Worker::craft(Side side, Write write) {
+  rte_mbuf* const frame = rte_pktmbuf_alloc(&pool_);
+  if (frame == nullptr) return;  // its receiver will send again, and is answered then
+  const size_t length = write(std::span(rte_pktmbuf_mtod(frame, std::byte*), kMaxTcpHeaders));
+  if (length == 0) return rte_pktmbuf_free(frame);
+  rte_pktmbuf_append(frame, static_cast<uint16_t>(length));
   counters_.crafted.add();
-  transmit(side, reset);
+  transmit(side, frame);
+}
+
+/// Asks the SYN's sender to prove its address, and forgets the SYN: it comes again.
+void Worker::challenge(rte_mbuf* frame, const ParsedPacket& syn, Side side) {
+  const uint32_t number = challenge_->ask(syn, now_ns_);
+  // A client that is told its own next number would take the question for its connection.
+  if (number != syn.tcp_seq + 1)
+    craft(side, [&](std::span<std::byte> room) { return write_syn_ack(bytes_of(frame), syn, number, room); });
+  drop(frame, DropReason::kChallenged);
 }
 
 void Worker::transmit(Side side, rte_mbuf* frame) {

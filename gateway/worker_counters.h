@@ -38,7 +38,7 @@ struct WorkerCounters {
   std::array<Counter, kSides> tx;
   Counter to_vm;
   Counter from_vm;
-  Counter crafted;  ///< resets that the gateway sent by itself
+  Counter crafted;  ///< resets and challenges that the gateway sent by itself
   Counter held;     ///< now
   Counter handed_out;
   Counter handed_in;
@@ -48,6 +48,7 @@ struct WorkerCounters {
   // Flows, by what became of their SYN.
   Counter syn_bypassed;
   Counter syn_refused;
+  Counter syn_proven;    ///< challenges that were answered
   Counter syn_matched;   ///< the policy named a service
   Counter flows_served;  ///< a VM has answered
   Counter flows_failed;  ///< went to on_failure

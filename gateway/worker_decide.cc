@@ -25,7 +25,10 @@ constexpr bool may_follow_on(Scope scope) {
 }  // namespace
 
 void Worker::decide(rte_mbuf* frame, const ParsedPacket& packet, Side side, bool handed_over) {
-  if (!packet.is_pure_syn()) return transmit(opposite(side), frame);
+  if (!packet.is_pure_syn()) {
+    if (challenge_ && challenge_->take_answer(packet, now_ns_)) counters_.syn_proven.add();
+    return transmit(opposite(side), frame);
+  }
   const Verdict verdict = plan_->policy().classify(syn_info(packet.flow));
   switch (verdict.kind) {
     case Verdict::Kind::kBypass:
@@ -64,6 +67,10 @@ void Worker::summon(rte_mbuf* frame, const ParsedPacket& syn, Side side, const V
   if (shared == kNone) {
     if (spawner_ == nullptr || stopping_ || !plan_->admits_new_vms)
       return refuse(frame, syn, side, verdict, DropReason::kShutdown);
+    if (must_prove_itself(syn)) {
+      if (observer_ != nullptr) observer_->on_syn(syn, verdict, SynFate::kRefused, DropReason::kChallenged);
+      return challenge(frame, syn, side);
+    }
     auto decision = admission_.admit(subscriber, now_ns_);
     if (decision.verdict != spawner::AdmissionVerdict::kAdmitted)
       return refuse(frame, syn, side, verdict, spawner::to_drop_reason(decision.verdict));
@@ -83,6 +90,11 @@ void Worker::summon(rte_mbuf* frame, const ParsedPacket& syn, Side side, const V
     return fail(flow, DropReason::kSpawnerBusy);
   }
   if (observer_ != nullptr) observer_->on_syn(syn, verdict, SynFate::kHeld, {});
+}
+
+bool Worker::must_prove_itself(const ParsedPacket& syn) const {
+  return challenge_ && admission_.is_short(now_ns_) &&
+         !challenge_->is_proven(syn.flow.source().address, now_ns_);
 }
 
 /// A SYN that gets no VM, and no entry either: its service's on_failure, at once.

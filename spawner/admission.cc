@@ -321,6 +321,18 @@ void Admission::release(uint32_t cell) noexcept {
   if (cell != kNoCell) table_->unpin(cell);
 }
 
+bool Admission::is_short(int64_t now_ns) const noexcept {
+  const auto runs_short = [](int64_t used, int64_t most) { return 4 * used > 3 * most; };
+  const auto rate_does = [&](const std::atomic<int64_t>& tat, const RateLimit& limit) {
+    const int64_t tolerance = limit.tolerance_ns.load(std::memory_order_relaxed);
+    return tolerance > 0 && runs_short(tat.load(std::memory_order_relaxed) - now_ns, tolerance);
+  };
+  const int64_t vms = vms_.load(std::memory_order_relaxed);
+  const int64_t most = max_vms_.load(std::memory_order_relaxed);
+  if (vms >= most) return false;  // there is nothing that proof could be rewarded with
+  return runs_short(vms, most) || rate_does(spawn_tat_ns_, spawn_rate_) || rate_does(flood_tat_ns_, flood_);
+}
+
 void Admission::connection_followed() noexcept {
   give_back(flood_tat_ns_, flood_.interval_ns.load(std::memory_order_relaxed));
 }

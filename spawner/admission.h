@@ -104,6 +104,10 @@ class Admission {
   /// `subscriber` is what Policy::subscriber_of() says of the SYN's source.
   Decision admit(const Address& subscriber, int64_t now_ns) noexcept;
 
+  /// VMs run short: three quarters are used of `max_vms`, or of what the spawn rate or the flood guard allow
+  /// at once, and not all VMs. The rest should go to who has shown that its address is its own.
+  bool is_short(int64_t now_ns) const noexcept;
+
   /// The client of an admitted SYN has completed its handshake: the flood guard forgets the SYN.
   void connection_followed() noexcept;
 

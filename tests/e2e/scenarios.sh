@@ -141,6 +141,22 @@ scenario_the_firewall_looks_at_every_request_of_a_connection() {
   grep -qi 'reset by peer' "$WORK/one.err" || fail "no reset, but: $(cat "$WORK/one.err")"
 }
 
+scenario_a_flood_of_syns_leaves_vms_for_a_client_that_is_there() {
+  command -v python3 >/dev/null || skip "no python to flood with"
+  sed 's/^  max_vms: .*/  max_vms: 40/' "$WORK/cold.yaml" >"$WORK/few.yaml"
+  start_gateway "$WORK/few.yaml"
+  flood_with_syns 300 &
+  local flood=$!
+  within 20 vms_run_short || fail "the flood takes no VMs: $(vm_count)"
+  sleep 1
+  portal 1 >"$WORK/page" || fail "no page during the flood: $(ctl status | grep -E '^(syns|drops|vms)')"
+  grep -q '^domain: ' "$WORK/page" || fail "the page names no domain: $(cat "$WORK/page")"
+  [ "$(status_value syns.proven)" -ge 1 ] || fail "the client was not asked: $(ctl status | grep -E '^(syns|drops|vms)')"
+  kill "$flood"
+  wait "$flood" 2>/dev/null || true
+  within 20 no_vms || fail "VMs are left after the flood: $(vm_count)"
+}
+
 scenario_a_killed_gateway_leaves_nothing_after_its_restart() {
   start_gateway
   # A connection that stays open holds its VM.
@@ -229,6 +245,29 @@ wire.bind(("wire", 0))
 wire.send(b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01" + tags + b"\x08\0" + ip)
 END
 }
+
+# flood_with_syns PER-SECOND: to the portal, each from another subscriber, none of whom is there. In the background, until
+# it is killed.
+flood_with_syns() {
+  exec ip netns exec "$CLIENT" python3 - "$1" <<'END'
+import itertools, socket, struct, sys, time
+def fold(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xffff)
+    return ~(total + (total >> 16)) & 0xffff
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+wire.bind(("wire", 0))
+for n in itertools.count():
+    ends = bytes([10, 20, 2 + n // 250 % 250, 1 + n % 250, 198, 51, 100, 80])
+    ip = struct.pack("!BBHHHBB", 0x45, 0, 40, n & 0xffff, 0, 64, 6)
+    ip += struct.pack("!H", fold(ip + b"\0\0" + ends)) + ends
+    tcp = struct.pack("!HHIIBBH", 1024 + n % 50000, 80, n, 0, 0x50, 2, 65535)
+    tcp += struct.pack("!HH", fold(ends + struct.pack("!HH", 6, 20) + tcp + bytes(4)), 0)
+    wire.send(b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\0" + ip + tcp)
+    time.sleep(1 / int(sys.argv[1]))
+END
+}
+vms_run_short() { [ "$(vm_count)" -ge 30 ]; }
 
 # Both ends of the wire, from now until compare_both_ends: what a client's frames become on the server's side.
 watch_both_ends() {

@@ -191,7 +191,8 @@ void Sim::start(const SimConfig& config) {
                                 .flow_capacity = config.flow_capacity,
                                 .held_frames = config.held_frames,
                                 .vif_slots = 1024,
-                                .secret = {3, 4}});
+                                .secret = {3, 4},
+                                .challenge_secret = config.challenge_secret});
     ASSERT_TRUE(made) << made.error().text();
     workers_.push_back(std::move(*made));
   }

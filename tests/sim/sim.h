@@ -8,6 +8,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -131,6 +132,7 @@ struct SimConfig {
   uint16_t workers = 1;
   uint32_t flow_capacity = 4096;
   uint32_t held_frames = 256;
+  std::optional<SipKey> challenge_secret = {};
 };
 
 class Sim : public ::testing::Test {
