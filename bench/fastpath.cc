@@ -247,7 +247,6 @@ Status run_all(const Options& options) {
   report.set_parameter("frame_bytes", 64);
   report.set_parameter("burst", kBurst);
   report.set_parameter("load", kLoad);
-  report.set_parameter("tsc_mhz", static_cast<double>(rte_get_tsc_hz()) / 1e6);
   report.set_parameter("seconds", options.seconds);
   report.set_parameter("seed", options.seed);
   std::unique_ptr<Capture> capture;
@@ -261,6 +260,7 @@ Status run_all(const Options& options) {
   if (options.testpmd && !memif) std::cerr << "fastpath: memif's figures want two CPUs, and are left out\n";
   auto eal = gateway::Eal::start(config);
   if (!eal) return eal.error();
+  report.set_parameter("tsc_mhz", static_cast<double>(rte_get_tsc_hz()) / 1e6);  // which the EAL measures
   auto pool = gateway::make_pool({.name = "fastpath",
                                   .frames = frames_for(options.testpmd ? kPortFlows : 0),
                                   .frame_bytes = kFrameRoom - RTE_PKTMBUF_HEADROOM,

@@ -96,6 +96,17 @@ TEST_F(ChallengeSim, AGuessedOrAnOldAnswerProvesNothing) {
   EXPECT_EQ(counters().syn_proven.get(), 0u);
 }
 
+TEST_F(ChallengeSim, NobodyIsToldTheNumberThatItAwaits) {
+  start_with_few_vms();
+  flood(1, kUnasked);
+  const Wire wire{.client = 100};
+  const uint32_t number = question_to(wire).tcp_ack;
+  put(Side::kAccess, wire.from_client({.seq = number - 1}));
+  run();
+  EXPECT_TRUE(take(Side::kAccess).empty()) << "a connection with nobody";
+  EXPECT_EQ(drops(DropReason::kChallenged), 2u);
+}
+
 /// Clients of a capture say what they said.
 TEST_F(ChallengeSim, WithoutASecretNobodyIsAsked) {
   start_with_few_vms(false);

@@ -66,6 +66,37 @@ TEST(Admission, WithoutLimitsItAdmitsAndCounts) {
   EXPECT_EQ(admission.vms(), 0u);
 }
 
+TEST(Admission, VmsRunShortWhenThreeQuartersAreThereAndNotAll) {
+  Admission admission(config({.max_vms = 8}));
+  std::vector<AdmissionTicket> tickets;
+  admitted(admission, subscriber(1), kStart, 6, &tickets);
+  EXPECT_FALSE(admission.is_short(kStart));
+  admitted(admission, subscriber(1), kStart, 1, &tickets);
+  EXPECT_TRUE(admission.is_short(kStart));
+  admitted(admission, subscriber(1), kStart, 1, &tickets);
+  EXPECT_FALSE(admission.is_short(kStart)) << "there is none left to be short of";
+}
+
+TEST(Admission, VmsRunShortWhenTheSpawnRateDoes) {
+  Admission admission(config({.spawn_rate = per_second(100)}));
+  admitted(admission, subscriber(1), kStart, 74);
+  EXPECT_FALSE(admission.is_short(kStart));
+  admitted(admission, subscriber(1), kStart, 2);
+  EXPECT_TRUE(admission.is_short(kStart));
+  EXPECT_FALSE(admission.is_short(kStart + kNsPerSecond / 10)) << "ten have been forgotten";
+}
+
+TEST(Admission, VmsRunShortWhenTheFloodGuardDoes) {
+  Admission::Config few = config({});
+  few.flood_unanswered = 100;
+  few.flood_forgotten_per_s = 10;
+  Admission admission(few);
+  admitted(admission, subscriber(1), kStart, 76);
+  EXPECT_TRUE(admission.is_short(kStart));
+  for (int i = 0; i < 10; ++i) admission.connection_followed();
+  EXPECT_FALSE(admission.is_short(kStart));
+}
+
 TEST(Admission, ATicketIsReleasedExactlyOnceHoweverItTravels) {
   Admission admission(config({}));
   AdmissionTicket first = admission.admit(subscriber(1), kStart).ticket;
