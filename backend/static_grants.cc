@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cassert>
+#include <random>
 
 namespace synfluid::backend {
 
@@ -12,19 +13,25 @@ constexpr uint32_t kFillings = 8;
 
 }  // namespace
 
+GrefHash GrefHash::draw() {
+  std::random_device device;
+  std::uniform_int_distribution<uint64_t> word;
+  return GrefHash({word(device), word(device)});
+}
+
 StaticGrants::StaticGrants(ControlLink& link)
     : link_(link),
       places_(link.places()),
       entries_(std::bit_ceil(2 * places_.size()), kEmpty),
+      hash_(GrefHash::draw()),
       budget_(kFillings * link.places()) {
   assert(places_.size() < kEmpty);
   free_.reserve(places_.size());
   for (size_t i = places_.size(); i-- > 0;) free_.push_back(static_cast<uint16_t>(i));
 }
 
-/// References come in runs; multiplying by 2^32 over the golden ratio spreads them.
 uint32_t StaticGrants::home_of(uint32_t gref) const noexcept {
-  return (gref * 0x9e3779b1u >> 7) & static_cast<uint32_t>(entries_.size() - 1);
+  return hash_(gref) & static_cast<uint32_t>(entries_.size() - 1);
 }
 
 uint32_t StaticGrants::entry_of(uint32_t gref) const noexcept {

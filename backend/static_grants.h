@@ -8,6 +8,7 @@
 // end goes with it. Protocol: Xen public header xen/io/netif.h, "Static Grants".
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -15,6 +16,27 @@
 #include "backend/guest_link.h"
 
 namespace synfluid::backend {
+
+/// Where in the table a reference belongs. The front end chooses its references: without the secret it cannot
+/// choose some that share an entry, which each of its packets would walk past.
+class GrefHash {
+ public:
+  using Secret = std::array<uint64_t, 2>;
+  explicit GrefHash(const Secret& secret) : offset_(secret[0]), factor_(secret[1] | 1) {}
+  /// With a secret drawn now.
+  static GrefHash draw();
+
+  uint32_t operator()(uint32_t gref) const noexcept {
+    const Wide product = static_cast<Wide>(gref + offset_) * factor_;
+    const auto folded = static_cast<uint64_t>(product >> 64 ^ product);
+    return static_cast<uint32_t>(folded * factor_ >> 32);
+  }
+
+ private:
+  __extension__ using Wide = unsigned __int128;
+  uint64_t offset_;
+  uint64_t factor_;
+};
 
 class StaticGrants {
  public:
@@ -49,7 +71,8 @@ class StaticGrants {
   std::vector<Place> places_;
   std::vector<uint16_t> free_;     ///< places
   std::vector<uint16_t> entries_;  ///< of the hash table: places, or kEmpty
-  uint32_t budget_;                ///< pages that may still be mapped, ever
+  GrefHash hash_;
+  uint32_t budget_;  ///< pages that may still be mapped, ever
 };
 
 }  // namespace synfluid::backend

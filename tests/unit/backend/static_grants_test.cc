@@ -3,6 +3,8 @@
 
 #include <map>
 #include <random>
+#include <set>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -48,6 +50,38 @@ TEST(StaticGrants, AreWhatAMapWouldHave) {
     ASSERT_EQ(control.mapped.size(), model.size());
     ASSERT_EQ(control.misuses, 0);
   }
+}
+
+/// Of so many references, in a table of 1,024.
+size_t homes(const GrefHash& hash, const std::vector<uint32_t>& references) {
+  std::set<uint32_t> homes;
+  for (const uint32_t reference : references) homes.insert(hash(reference) % 1024);
+  return homes.size();
+}
+
+// 512 references thrown at random would have 403 homes.
+TEST(GrefHash, SpreadsRunsAndWhatSharesAnEntryUnderAnotherSecret) {
+  const unsigned seed = 20'26;
+  std::mt19937_64 random(seed);
+  for (int round = 0; round < 20; ++round) {
+    const GrefHash known({random(), random()});
+    const GrefHash secret({random(), random()});
+    std::vector<uint32_t> run, alike;
+    for (uint32_t reference = 8; run.size() < 512; ++reference) run.push_back(reference);
+    for (uint32_t reference = 8; alike.size() < 512; ++reference)
+      if (known(reference) % 1024 == 7) alike.push_back(reference);
+    EXPECT_EQ(homes(known, alike), 1u);
+    EXPECT_GT(homes(secret, alike), 330u) << "seed " << seed << ", round " << round;
+    EXPECT_GT(homes(secret, run), 330u) << "seed " << seed << ", round " << round;
+  }
+}
+
+TEST(GrefHash, IsDrawnAnewEachTime) {
+  const GrefHash one = GrefHash::draw();
+  const GrefHash other = GrefHash::draw();
+  size_t same = 0;
+  for (uint32_t reference = 0; reference < 1000; ++reference) same += one(reference) == other(reference);
+  EXPECT_LT(same, 10u);
 }
 
 TEST(StaticGrants, OfReadOnlyPagesAreNotForWriting) {
