@@ -18,6 +18,7 @@
 #include "gateway/run.h"
 #include "gateway/version.h"
 #include "policies/loader.h"
+#include "spawner/spawner.h"
 
 namespace synfluid::gateway {
 
@@ -109,9 +110,30 @@ int do_run(Options& o, const Wiring& wiring) {
   return finish(run_gateway(o.run, **hypervisor));
 }
 
-int do_check(const Options& o) {
+/// What the hypervisor would say of the services' images.
+std::vector<policies::Diagnostic> check_images(const policies::Policy& policy, const Options& o,
+                                               const Wiring& wiring) {
+  std::vector<policies::Diagnostic> wrong;
+  for (const policies::Service& service : policy.services()) {
+    const Status good = wiring.check_image(kHypervisors.at(o.hypervisor), spawner::image_spec(service));
+    if (good) continue;
+    wrong.push_back({.file = o.policy,
+                     .line = service.image_line,
+                     .column = service.image_column,
+                     .found = service.image,
+                     .allowed = {},
+                     .text = fmt::format("service '{}': {}", service.name, good.error().text())});
+  }
+  return wrong;
+}
+
+int do_check(const Options& o, const Wiring& wiring) {
   const auto policy = load_policy(o.policy);
   if (policy == nullptr) return kFailed;
+  if (const auto wrong = check_images(*policy, o, wiring); !wrong.empty()) {
+    fmt::print(stderr, "{}", policies::to_string(wrong));
+    return kFailed;
+  }
   fmt::print("{}: good: {} services, {} rules\n", o.policy, policy->services().size(),
              policy->rules().size());
   return 0;
@@ -217,8 +239,9 @@ int run_command_line(int argc, char** argv, const Wiring& wiring) {
   CLI::App* const run = add_run(app, o);
   CLI::App* const replay_command = add_replay(app, o);
   CLI::App* const check =
-      app.add_subcommand("check", "Check a policy file and print everything that is wrong with it");
+      app.add_subcommand("check", "Check a policy file with its images, and print everything that is wrong");
   check->add_option("policy", o.policy, "The policy file")->required()->type_name("FILE");
+  add_hypervisor(*check, o);
   CLI::App* const doctor = app.add_subcommand("doctor", "Check this host's limits and set-up");
   add_hypervisor(*doctor, o);
   doctor->add_option("--vms", o.doctor.vms, "How many VMs are meant to run at once")
@@ -244,7 +267,7 @@ int run_command_line(int argc, char** argv, const Wiring& wiring) {
   try {
     if (*replay_command) return do_replay(o, wiring);
     if (*run) return do_run(o, wiring);
-    if (*check) return do_check(o);
+    if (*check) return do_check(o, wiring);
     if (*doctor) return do_doctor(o, wiring);
     return finish(ask_gateway(o.ctl));
   } catch (const std::bad_alloc&) {

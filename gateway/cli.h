@@ -19,6 +19,8 @@ enum class HypervisorChoice : uint8_t { kAuto, kXen, kProcess };
 struct Wiring {
   std::function<Result<std::unique_ptr<spawner::Hypervisor>>(HypervisorChoice, uint16_t workers)>
       make_hypervisor;
+  /// Whether a hypervisor would take the image; kAuto: any.
+  std::function<Status(HypervisorChoice, const spawner::ImageSpec&)> check_image;
   std::function<Status()> probe_process;
   std::function<Result<std::string>()> xen_command_line;
 };

@@ -25,11 +25,18 @@ Result<std::unique_ptr<spawner::Hypervisor>> make_hypervisor(HypervisorChoice ch
   return spawner::make_process_hypervisor({.workers = workers});
 }
 
+/// Xen takes every image that `process` does, and others.
+Status check_image(HypervisorChoice choice, const spawner::ImageSpec& spec) {
+  return choice == HypervisorChoice::kProcess ? spawner::check_process_image(spec)
+                                              : spawner::check_xen_image(spec);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   return gateway::run_command_line(argc, argv,
                                    {.make_hypervisor = make_hypervisor,
+                                    .check_image = check_image,
                                     .probe_process = spawner::probe_process_hypervisor,
                                     .xen_command_line = spawner::toolstack::xen_command_line});
 }

@@ -50,6 +50,9 @@ struct Service {
   std::string name;
   std::string
       image;  ///< one of the kImage… names, or a path (the loader makes it relative to the policy file)
+  /// Where the policy file has `image`, from 1; 0: there is no file.
+  int image_line = 0;
+  int image_column = 0;
   ServiceMode mode = ServiceMode::kTerminate;
   Scope scope = Scope::kFlow;
   uint64_t memory_bytes = 512 * 1024;

@@ -77,7 +77,12 @@ Service::Pool read_pool(const YamlNode& node, Report& report) {
 Service read_service(const YamlNode& node, const std::string& folder, Report& report) {
   const MapReader map(node, "service", kServiceKeys, report);
   Service service;
-  service.image = read_image(map.require("image"), folder, report);
+  const YamlNode* image = map.require("image");
+  service.image = read_image(image, folder, report);
+  if (image != nullptr) {
+    service.image_line = image->mark.line;
+    service.image_column = image->mark.column;
+  }
   read_mode(map, service, report);
   assign(service.scope, read_word<Scope>(map.require("per"), "scope", report, kScopes));
   assign(service.memory_bytes, read_value(map.find("memory"), "size", report, parse_memory));

@@ -261,14 +261,17 @@ VmRecord* LifeCycle::find(VmId id) {
 
 // --- Control ---
 
+ImageSpec image_spec(const policies::Service& service) {
+  return {.service = service.name,
+          .image = service.image,
+          .memory_bytes = service.memory_bytes,
+          .config = service.config};
+}
+
 Result<std::shared_ptr<const ServiceSet>> LifeCycle::prepare(std::shared_ptr<const policies::Policy> policy) {
   std::vector<std::unique_ptr<PreparedImage>> images;
   for (const policies::Service& service : policy->services()) {
-    Result<std::unique_ptr<PreparedImage>> image =
-        config_.hypervisor.prepare({.service = service.name,
-                                    .image = service.image,
-                                    .memory_bytes = service.memory_bytes,
-                                    .config = service.config});
+    Result<std::unique_ptr<PreparedImage>> image = config_.hypervisor.prepare(image_spec(service));
     if (!image) return image.error().within(fmt::format("service '{}'", service.name));
     images.push_back(std::move(*image));
   }

@@ -57,6 +57,9 @@ namespace synfluid::spawner {
 
 class WorkerPort;
 
+/// What a service asks the hypervisor for.
+ImageSpec image_spec(const policies::Service& service);
+
 /// A policy with its services' images prepared. Made by Spawner::prepare(); immutable.
 class ServiceSet {
  public:

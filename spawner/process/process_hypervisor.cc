@@ -352,6 +352,11 @@ Result<std::unique_ptr<Hypervisor>> make_process_hypervisor(const ProcessHypervi
   return std::unique_ptr<Hypervisor>(std::move(*made));
 }
 
+Status check_process_image(const ImageSpec& spec) {
+  const auto image = prepare_process_image(spec);
+  return image ? Status() : image.error();
+}
+
 Status probe_process_hypervisor() {
   const Result<std::unique_ptr<ZygoteClient>> zygote = ZygoteClient::launch(guest::process_image());
   if (!zygote) return zygote.error().within("process hypervisor");

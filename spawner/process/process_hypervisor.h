@@ -34,6 +34,9 @@ struct ProcessHypervisorConfig {
 /// Starts the zygote; raises this process' limit of descriptors to what it may.
 Result<std::unique_ptr<Hypervisor>> make_process_hypervisor(const ProcessHypervisorConfig& config);
 
+/// Whether prepare() of it would take the image.
+Status check_process_image(const ImageSpec& spec);
+
 /// Starts a zygote and ends it: whether guests could run here.
 Status probe_process_hypervisor();
 

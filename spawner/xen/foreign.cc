@@ -6,7 +6,6 @@
 #include <map>
 #include <utility>
 
-#include <fmt/format.h>
 #include <sys/epoll.h>
 
 #include "base/unique_fd.h"
@@ -154,7 +153,7 @@ Result<std::unique_ptr<ForeignGuests>> ForeignGuests::create(ForeignGuestsConfig
 
 Result<std::unique_ptr<PreparedImage>> ForeignGuests::prepare(const ImageSpec& spec) {
   auto image = read_foreign_image(spec);
-  if (!image) return image.error().within(fmt::format("service '{}'", spec.service));
+  if (!image) return image.error();
   if (const Status opened = impl_->open(); !opened) return opened.error().within(spec.image);
   return std::unique_ptr<PreparedImage>(std::make_unique<ForeignImage>(std::move(*image)));
 }

@@ -23,6 +23,7 @@
 #include "spawner/xen/doorbell_ids.h"
 #include "spawner/xen/entropy.h"
 #include "spawner/xen/foreign.h"
+#include "spawner/xen/foreign_image.h"
 #include "spawner/xen/reaper.h"
 
 namespace synfluid::spawner {
@@ -60,6 +61,17 @@ struct WorkerDoorbells {
   std::unique_ptr<XenDoorbells> set;
   std::unique_ptr<DoorbellIds> ids;
 };
+
+Result<GuestTemplate> prepare_builtin(const ImageSpec& spec, abi::ServiceKind kind) {
+  auto card_config = make_card_config(spec.config);
+  if (!card_config) return card_config.error();
+  const uint64_t memory = spec.memory_bytes != 0 ? spec.memory_bytes : kUsualMemoryBytes;
+  auto guest = toolstack::make_guest_template(guest::xen_image(), spec.image, memory, 0);
+  if (!guest) return guest;
+  guest->service = kind;
+  guest->card_config = std::move(*card_config);
+  return guest;
+}
 
 class XenImage final : public PreparedImage {
  public:
@@ -189,13 +201,8 @@ class XenHypervisor final : public Hypervisor {
     auto kind = builtin_service(spec.image);
     if (!kind) return kind.error();
     if (!*kind) return foreign_->prepare(spec);
-    auto card_config = make_card_config(spec.config);
-    if (!card_config) return card_config.error().within(fmt::format("service '{}'", spec.service));
-    const uint64_t memory = spec.memory_bytes != 0 ? spec.memory_bytes : kUsualMemoryBytes;
-    auto guest = toolstack::make_guest_template(guest::xen_image(), spec.image, memory, 0);
+    auto guest = prepare_builtin(spec, **kind);
     if (!guest) return guest.error();
-    guest->service = **kind;
-    guest->card_config = std::move(*card_config);
     return std::unique_ptr<PreparedImage>(std::make_unique<XenImage>(std::move(*guest)));
   }
 
@@ -333,6 +340,17 @@ Result<UniqueFd> take_lock() {
 }
 
 }  // namespace
+
+Status check_xen_image(const ImageSpec& spec) {
+  const auto kind = builtin_service(spec.image);
+  if (!kind) return kind.error();
+  if (*kind) {
+    const auto guest = prepare_builtin(spec, **kind);
+    return guest ? Status() : guest.error();
+  }
+  const auto image = xen::read_foreign_image(spec);
+  return image ? Status() : image.error();
+}
 
 Result<std::unique_ptr<Hypervisor>> open_xen_hypervisor(const XenHypervisorConfig& config) {
   auto xen = toolstack::open_xen_calls();

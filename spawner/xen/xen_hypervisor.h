@@ -20,6 +20,9 @@ struct XenHypervisorConfig {
   uint32_t channels_ahead = 1024;
 };
 
+/// Whether prepare() of it would take the image. Needs no Xen.
+Status check_xen_image(const ImageSpec& spec);
+
 Result<std::unique_ptr<Hypervisor>> open_xen_hypervisor(const XenHypervisorConfig& config);
 
 }  // namespace synfluid::spawner
