@@ -62,17 +62,19 @@ inline Flow flow(std::span<const std::byte> frame) noexcept {
   const uint32_t ports = raw<uint32_t>(frame, kL4);
   // As numbers, the source above the destination.
   const uint64_t by_source = __builtin_bswap64(addresses);
+  const uint64_t by_destination = std::rotl(by_source, 32);
   const uint32_t ports_by_source = __builtin_bswap32(ports);
-  const uint64_t source = by_source >> 32 << 16 | ports_by_source >> 16;
-  const uint64_t destination = (by_source & 0xffffffff) << 16 | (ports_by_source & 0xffff);
-  const bool from_low = source < destination;
+  const uint32_t ports_by_destination = std::rotl(ports_by_source, 16);
+  bool from_low = by_source < by_destination;
+  if (by_source == by_destination) [[unlikely]]
+    from_low = ports_by_source < ports_by_destination;
   // By masks: a compiler that is given the choice branches.
   const uint64_t if_high = uint64_t{from_low} - 1;
   const uint64_t low_first = addresses ^ ((addresses ^ std::rotl(addresses, 32)) & if_high);
-  const uint32_t ports_low_first = std::rotl(ports_by_source, 16);
   return {.low = low_first << 32 | kMapped,
           .high = low_first >> 32 << 32 | kMapped,
-          .ports = ports_low_first ^ ((ports_low_first ^ ports_by_source) & static_cast<uint32_t>(if_high)),
+          .ports = ports_by_destination ^
+                   ((ports_by_destination ^ ports_by_source) & static_cast<uint32_t>(if_high)),
           .from = static_cast<FromEnd>(!from_low)};
 }
 static_assert(static_cast<int>(FromEnd::kLow) == 0 && static_cast<int>(FromEnd::kHigh) == 1);

@@ -12,6 +12,9 @@ namespace synfluid::flowtable {
 
 namespace {
 
+/// How often a timer looks at a plain flow in its idle time: so it is reported a quarter of it late at most.
+constexpr int kLooksAtPlain = 4;
+
 /// Indices stay below kNoFlow and bucket numbers below the wheel's mark, with room to spare.
 constexpr uint32_t kMostSlots = 0x80000000;
 constexpr size_t kBucketBytes = sizeof(TagLine) + sizeof(TimerLine) + kRowBytes;
@@ -86,7 +89,7 @@ FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) cons
   uint32_t bucket = at.home;
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const TagLine& line = tags_[bucket];
-    for (uint32_t mask = BaselineMatch::slots(line, at.tag()); mask != 0; mask &= mask - 1) {
+    for (uint32_t mask = BaselineMatch::slots(line, at.marked_tag()); mask != 0; mask &= mask - 1) {
       const uint32_t slot = lowest_slot(mask);
       if (holds(Place(rows_, bucket, slot), words)) return bucket * kSlots + slot;
     }
@@ -116,7 +119,9 @@ size_t FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out
     const size_t count = std::min(kBurst, keys.size() - done);
     for (size_t i = 0; i < count; ++i) searches[i].at = seek(KeyWords::of(keys[done + i]));
     std::fill_n(out.begin() + static_cast<ptrdiff_t>(done), count, kNoFlow);
-    for (uint32_t mask = (this->*narrow_)(searches.data(), count); mask != 0; mask &= mask - 1) {
+    Narrowed narrowed = (this->*narrow_)(searches.data(), count, 0);
+    if (narrowed.behind != 0) settle_behind(searches, narrowed, 0);
+    for (uint32_t mask = narrowed.known; mask != 0; mask &= mask - 1) {
       const uint32_t i = static_cast<uint32_t>(std::countr_zero(mask));
       const Search& s = searches[i];
       const KeyWords words = KeyWords::of(keys[done + i]);
@@ -135,46 +140,86 @@ SYNFLUID_INLINE void FlowTable::choose(Search& search, uint32_t slot) const noex
   prefetch_place(search.place);
 }
 
-// Those that are not at home, though others of their class have gone past it, are few: compared behind it
-// when all the others have asked for their flows.
-template <class Match>
-SYNFLUID_INLINE uint32_t FlowTable::narrow_by(Search* searches, size_t count) const noexcept {
-  static_assert(kBurst == 32, "a bit for each search");
-  uint32_t found = 0;
-  uint32_t behind_home = 0;
-  for (uint32_t i = 0; i < count; ++i) {
-    Search& s = searches[i];
-    const TagLine& line = tags_[s.at.home];
-    const uint32_t mask = Match::slots(line, s.at.tag());
-    if (mask != 0) {
-      choose(s, lowest_slot(mask));
-      found |= 1u << i;
-    } else if (line.passed[s.at.filter_class()] != 0) {
-      s.at.home = behind(s.at.home, s.at);
-      prefetch(&tags_[s.at.home]);
-      behind_home |= 1u << i;
-    }
-  }
-  for (uint32_t left = behind_home; left != 0; left &= left - 1) {
-    Search& s = searches[std::countr_zero(left)];
-    const uint32_t mask = Match::slots(tags_[s.at.home], s.at.tag());
-    s.slot = Search::kUnknown;
-    if (mask != 0) choose(s, lowest_slot(mask));
-  }
-  return found | behind_home;
+/// True if no flow in these slots is other than plain; then they are seen.
+SYNFLUID_INLINE bool FlowTable::see_plain(TagLine& line, uint32_t slots) noexcept {
+  for (uint32_t left = slots; left != 0; left &= left - 1)
+    if ((line.tags[lowest_slot(left)] & tag_bit::kPlain) == 0) return false;
+  for (uint32_t left = slots; left != 0; left &= left - 1) line.tags[lowest_slot(left)] |= tag_bit::kSeen;
+  return true;
 }
 
-uint32_t FlowTable::narrow_portable(Search* searches, size_t count) const noexcept {
-  return narrow_by<PortableMatch>(searches, count);
+SYNFLUID_INLINE void FlowTable::go_behind(Search& search) const noexcept {
+  search.at.home = behind(search.at.home, search.at);
+  prefetch(&tags_[search.at.home]);
+}
+
+template <class Match>
+SYNFLUID_INLINE Narrowed FlowTable::narrow_by(Search* searches, size_t count,
+                                              uint32_t careless) const noexcept {
+  static_assert(kBurst == 32, "a bit for each search");
+  Narrowed narrowed;
+  for (uint32_t i = 0; i < count; ++i) {
+    Search& s = searches[i];
+    TagLine& line = tags_[s.at.home];
+    const uint32_t bit = 1u << i;
+    const uint32_t slots = Match::slots(line, s.at.marked_tag());
+    const bool is_last = line.passed[s.at.filter_class()] == 0;
+    const bool is_careless = (careless & bit) != 0;
+    // What most packets of plain flows find: there is nothing to be done.
+    if (is_careless && is_last && Match::equal(line, s.at.marked_tag()) == slots) {
+      narrowed.plain |= bit;
+    } else if (is_careless && see_plain(line, slots)) {
+      if (!is_last) go_behind(s);
+      (is_last ? narrowed.plain : narrowed.behind) |= bit;
+    } else if (slots != 0) {
+      choose(s, lowest_slot(slots));
+      narrowed.known |= bit;
+    } else if (!is_last) {
+      go_behind(s);
+      narrowed.behind |= bit;
+    }
+  }
+  return narrowed;
+}
+
+/// A careless search is over when it has come to the last bucket; another that has to go farther than one
+/// bucket behind home is left to finish().
+void FlowTable::settle_behind(std::span<Search> searches, Narrowed& narrowed,
+                              uint32_t careless) const noexcept {
+  for (uint32_t left = narrowed.behind; left != 0; left &= left - 1) {
+    const uint32_t bit = left & -left;
+    Search& s = searches[lowest_slot(left)];
+    s.slot = Search::kUnknown;
+    narrowed.known |= bit;
+    for (uint32_t steps = 1; steps < kWindow; ++steps) {
+      TagLine& line = tags_[s.at.home];
+      const uint32_t slots = BaselineMatch::slots(line, s.at.marked_tag());
+      const bool is_last = line.passed[s.at.filter_class()] == 0;
+      const bool is_plain = (careless & bit) != 0 && see_plain(line, slots);
+      if (!is_plain && slots != 0) choose(s, lowest_slot(slots));
+      if (is_last && (is_plain || slots == 0)) {
+        narrowed.known ^= bit;
+        narrowed.plain |= careless & bit;
+      }
+      if (!is_plain || is_last) break;
+      go_behind(s);
+    }
+  }
+  narrowed.behind = 0;
+}
+
+Narrowed FlowTable::narrow_portable(Search* searches, size_t count, uint32_t careless) const noexcept {
+  return narrow_by<PortableMatch>(searches, count, careless);
 }
 
 #if defined(__SSE2__)
-uint32_t FlowTable::narrow_sse2(Search* searches, size_t count) const noexcept {
-  return narrow_by<Sse2Match>(searches, count);
+Narrowed FlowTable::narrow_sse2(Search* searches, size_t count, uint32_t careless) const noexcept {
+  return narrow_by<Sse2Match>(searches, count, careless);
 }
 
-SYNFLUID_AVX512 uint32_t FlowTable::narrow_avx512(Search* searches, size_t count) const noexcept {
-  return narrow_by<Avx512Match>(searches, count);
+SYNFLUID_AVX512 Narrowed FlowTable::narrow_avx512(Search* searches, size_t count,
+                                                  uint32_t careless) const noexcept {
+  return narrow_by<Avx512Match>(searches, count, careless);
 }
 
 FlowTable::Narrow FlowTable::narrow_by(TagCompare compare) noexcept {
@@ -213,11 +258,11 @@ void FlowTable::count_pass(const Probe& at, uint32_t end_bucket, int step) noexc
 }
 
 /// Takes the slot, so that the next key finds another one, and brings in what fill() writes.
-SYNFLUID_INLINE FlowIndex FlowTable::claim(const Probe& at) noexcept {
+SYNFLUID_INLINE FlowIndex FlowTable::claim(const Probe& at, bool plain) noexcept {
   const FlowIndex flow = free_slot(at);
   if (flow == kNoFlow) return kNoFlow;
   const uint32_t bucket = flow / kSlots;
-  tags_[bucket].tags[flow % kSlots] = at.tag();
+  tags_[bucket].tags[flow % kSlots] = plain ? at.tag() | tag_bit::kPlain : at.tag();
   prefetch_place(place(flow));
   prefetch(&wheel_.line(bucket));
   if (bucket != at.home) {
@@ -232,7 +277,7 @@ SYNFLUID_INLINE void FlowTable::fill(FlowIndex flow, const KeyWords& words, cons
   at_slot.low() = {words.low_head, words.low_tail};
   at_slot.high() = {words.high_head, words.high_tail};
   at_slot.rest() = {words.ports, value};
-  wheel_.arm(flow / kSlots, flow % kSlots, due(value));
+  wheel_.arm(flow / kSlots, flow % kSlots, next_look(value, value.seen_tick));
 }
 
 // Three passes, as in a look-up: hash; claim slots; write what was brought in meanwhile.
@@ -241,6 +286,7 @@ size_t FlowTable::insert(std::span<const FlowKey> keys, FlowValue value, int64_t
   assert(out.size() >= keys.size());
   value.seen_tick = wheel_.stamp(now_ns);
   size_t inserted = 0;
+  const bool plain = (value.flags & flow_flag::kPlain) != 0;
   std::array<Probe, kBurst> probes;
   for (size_t done = 0; done < keys.size(); done += kBurst) {
     const size_t count = std::min(keys.size() - done, kBurst);
@@ -248,7 +294,7 @@ size_t FlowTable::insert(std::span<const FlowKey> keys, FlowValue value, int64_t
       probes[i] = probe(KeyWords::of(keys[done + i]));
       prefetch(&tags_[probes[i].home]);
     }
-    for (size_t i = 0; i < count; ++i) out[done + i] = claim(probes[i]);
+    for (size_t i = 0; i < count; ++i) out[done + i] = claim(probes[i], plain);
     for (size_t i = done; i < done + count; ++i) {
       if (out[i] == kNoFlow) continue;
       fill(out[i], KeyWords::of(keys[i]), value);
@@ -291,7 +337,16 @@ FlowKey FlowTable::key(FlowIndex flow) const noexcept {
 }
 
 uint16_t FlowTable::due(const FlowValue& value) const noexcept {
-  return static_cast<uint16_t>(value.seen_tick + idle_ticks_[static_cast<size_t>(value.state)]);
+  return static_cast<uint16_t>(value.seen_tick + idle_ticks(value));
+}
+
+/// When a timer that is set at `tick` has to look at the flow. Of a plain flow it only sees that it was
+/// touched, and takes that for now: it looks several times in the idle time, or would be a whole one late.
+uint16_t FlowTable::next_look(const FlowValue& value, uint16_t tick) const noexcept {
+  const uint16_t last = due(value);
+  if ((value.flags & flow_flag::kPlain) == 0) return last;
+  const uint16_t soon = static_cast<uint16_t>(tick + std::max(1, idle_ticks(value) / kLooksAtPlain));
+  return tick_before(soon, last) ? soon : last;
 }
 
 // A later deadline needs nothing: the timer finds it when it looks. An earlier one has to be armed.
@@ -300,8 +355,8 @@ void FlowTable::set_state(FlowIndex flow, FlowState state, int64_t now_ns) noexc
   v.state = state;
   v.seen_tick = wheel_.stamp(now_ns);
   const uint32_t bucket = flow / kSlots;
-  if (tick_before(due(v), wheel_.line(bucket).armed[flow % kSlots]))
-    wheel_.arm(bucket, flow % kSlots, due(v));
+  const uint16_t look = next_look(v, v.seen_tick);
+  if (tick_before(look, wheel_.line(bucket).armed[flow % kSlots])) wheel_.arm(bucket, flow % kSlots, look);
 }
 
 size_t FlowTable::expire(int64_t now_ns, std::span<FlowIndex> out) noexcept {
@@ -317,20 +372,24 @@ size_t FlowTable::expire(int64_t now_ns, std::span<FlowIndex> out) noexcept {
 /// Looks at a bucket's slots that are armed for now. Those for which `out` has no room stay armed.
 size_t FlowTable::visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> out) noexcept {
   wheel_.prefetch_next(bucket);
-  const TagLine& tags = tags_[bucket];
+  TagLine& tags = tags_[bucket];
   TimerLine& line = wheel_.line(bucket);
   const uint16_t tick = wheel_.tick();
   size_t count = 0;
   for (uint32_t mask = due_slots(line, tags, tick); mask != 0 && count < out.size(); mask &= mask - 1) {
     const uint32_t slot = lowest_slot(mask);
     FlowValue& v = value(bucket * kSlots + slot);
+    if ((tags.tags[slot] & tag_bit::kSeen) != 0) {
+      tags.tags[slot] &= static_cast<uint16_t>(~tag_bit::kSeen);
+      v.seen_tick = wheel_.stamp(now_ns);
+    }
     if (tick_before(tick, due(v))) {
       counters_.rearmed.add(1);
     } else {
       v.seen_tick = wheel_.stamp(now_ns);
       out[count++] = bucket * kSlots + slot;
     }
-    wheel_.arm_visited(bucket, slot, due(v));
+    wheel_.arm_visited(bucket, slot, next_look(v, tick));
   }
   counters_.expired.add(count);
   wheel_.rehang(bucket, ticks_to_earliest(line, tags, tick));
@@ -340,13 +399,21 @@ size_t FlowTable::visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> ou
 FlowIndex FlowTable::eviction_candidate(const FlowKey& key, FlowState state) const noexcept {
   constexpr uint32_t kBucketsSearched = 2;
   FlowIndex oldest = kNoFlow;
+  bool oldest_is_seen = false;
   const Probe at = probe(KeyWords::of(key));
   uint32_t bucket = at.home;
   for (uint32_t steps = 0; steps < kBucketsSearched; ++steps, bucket = behind(bucket, at)) {
     for (uint32_t slot = 0; slot < kSlots; ++slot) {
       const FlowIndex flow = bucket * kSlots + slot;
       if (!contains(flow) || value(flow).state != state) continue;
-      if (oldest == kNoFlow || tick_before(value(flow).seen_tick, value(oldest).seen_tick)) oldest = flow;
+      const bool is_seen = (tags_[bucket].tags[slot] & tag_bit::kSeen) != 0;
+      const bool is_older =
+          oldest == kNoFlow ||
+          (is_seen == oldest_is_seen ? tick_before(value(flow).seen_tick, value(oldest).seen_tick)
+                                     : oldest_is_seen);
+      if (!is_older) continue;
+      oldest = flow;
+      oldest_is_seen = is_seen;
     }
   }
   return oldest;

@@ -1,7 +1,8 @@
 // clang-format off
 // One worker's flows: a hash table of fixed memory whose entries never move, with timers.
 //
-//   hash(key, secret) = 64 bits ──▶ home bucket (upper 32) │ step (6) │ filter class (4) │ tag (15, and 1 for "taken")
+//   hash(key, secret) = 64 bits ──▶ home bucket (upper 32) │ step (6) │ filter class (4) │ tag (13)
+//   a slot's word among the tags: taken (1) │ plain (1) │ seen (1) │ tag (13)
 //
 //            one line per bucket                   one line per bucket
 //   tags_   ┌─────────────────┬─────────────┐  timers_ ┌─────────────────┬──────────────┐
@@ -22,24 +23,27 @@
 // clang-format on
 //
 // A flow lies in its home bucket or, if that had no room, in the first with room of home + step, home + 2 ·
-// step …
-// (kWindow buckets at most; each flow has a step of its own, so that full buckets do not spill into the same
-// neighbours). passed[c] of a bucket counts the flows of filter class c that went past it; a look-up ends at
-// the
-// first bucket that none of its class has passed: nearly always at home. So a miss (every SYN) touches one
-// line, and
-// a hit two; four where the flow is in one of the last six slots, which are given out last.
+// step and so on (kWindow buckets at most; each flow has a step of its own, so that full buckets do not spill
+// into the same neighbours). passed[c] of a bucket counts the flows of filter class c that went past it; a
+// look-up ends at the first bucket that none of its class has passed: nearly always at home. So a miss (every
+// SYN) touches one line, and a hit two; four where the flow is in one of the last six slots, which are given
+// out last.
+//
+// Plain flows are those whose packets the owner treats all alike, and as it would with no flow there at all.
+// A look-up that only wants to know whether its packet is such a one ends at the tags: if all flows
+// with the tag are plain, in the buckets up to the first that none of the class has passed, then whichever
+// flow it is, it is no other than a plain one. So it touches one line, which has room for one more bit: that
+// the flow was seen.
 //
 // Timers are lazy: touch() writes the tick into the flow's value, which the look-up has just brought into the
 // cache, and nothing else. Of each bucket only the earliest deadline hangs in the wheel. When it comes, the
-// slots
-// that were armed for it are looked at: they are reported, or armed again for their true deadline. So time
-// costs
-// per expiry (and once per idle time for a flow that lives on), never per entry, and 64 bytes serve 24 flows.
+// slots that were armed for it are looked at: they are reported, or armed again for their true deadline. So
+// time costs per expiry (and once per idle time for a flow that lives on), never per entry, and 64 bytes
+// serve 24 flows. Plain flows that were seen count as touched when a timer looks, four times in their idle
+// time.
 //
 // Memory: (64 + 64 + 18 · 64) / 24 = 53.3 bytes a slot, 59.3 a flow at 90% load, plus the wheel (66 KiB at
-// most).
-// It is taken at create() and never grows. There is no rehash.
+// most). It is taken at create() and never grows. There is no rehash.
 //
 // Threads: one owner (the worker) for everything; stats() and size() may be read by any thread at any time.
 // Ownership: the table owns its memory; references from value() are valid until the flow is erased.
@@ -52,6 +56,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -93,14 +98,22 @@ struct Config {
   TagCompare tag_compare = TagCompare::kBest;
 };
 
-/// Where a key belongs, and what to look for there: the home bucket, and the lower half of the hash, which is
-/// filter class (bits 28-31), step (16-21) and tag (0-14). Taken apart where it is needed, not before.
+/// Where a key belongs, and what to look for there: the home bucket, and of the lower half of the hash the
+/// filter class (bits 28-31), step (16-21) and tag (0-12), with all of tag_bit:: above it. Taken apart where
+/// it is needed, not before.
 struct Probe {
   uint32_t home;
   uint32_t bits;
 
+  /// In one word, so that it is put away by one store.
+  static Probe of(uint64_t hash, uint64_t home) {
+    constexpr uint64_t kAllBits = tag_bit::kTaken | tag_bit::kMarks;
+    return std::bit_cast<Probe>((hash | kAllBits) << 32 | home);
+  }
   uint32_t filter_class() const { return bits >> 28; }
-  uint16_t tag() const { return static_cast<uint16_t>(bits); }
+  /// As a plain flow's that was seen.
+  uint16_t marked_tag() const { return static_cast<uint16_t>(bits); }
+  uint16_t tag() const { return marked_tag() & kTagMask; }
 };
 
 /// A look-up under way. Plain data: seek() gives `at`, narrow() the rest.
@@ -109,6 +122,13 @@ struct Search {
   uint32_t slot;  ///< the first there whose tag is the key's; kUnknown: none in the first two buckets
   Place place;    ///< of that slot
   static constexpr uint32_t kUnknown = 0xffffffff;
+};
+
+/// What is known of searches once tags are compared: a bit for each. The others have missed.
+struct Narrowed {
+  uint32_t known = 0;   ///< finish() is to be asked
+  uint32_t plain = 0;   ///< of a plain flow, which counts as touched, or of none
+  uint32_t behind = 0;  ///< settle() is to be asked: not at home
 };
 
 struct Found {
@@ -129,12 +149,18 @@ class FlowTable {
   FlowIndex find(const FlowKey& key) const noexcept;
 
   /// A look-up in steps, for an owner that has other work to do while memory answers: seek() hashes the key
-  /// and asks for the tags' line, narrow() compares tags and asks for the flow's, finish() compares keys.
-  /// The table must not change meanwhile. seek() and finish() are inline, in flowtable/search.h.
+  /// and asks for the tags' line, narrow() compares tags and asks for the flow's, settle() does so for those
+  /// few that are not at home, finish() compares keys. The table must not change meanwhile. seek() and
+  /// finish() are inline, in flowtable/search.h.
   Probe seek(const KeyWords& words) const noexcept;
-  /// Of kBurst searches at most. A bit for each that finish() is to be asked about; the others have missed.
-  uint32_t narrow(std::span<Search> searches) const noexcept {
-    return (this->*narrow_)(searches.data(), searches.size());
+  /// Of kBurst searches at most; a bit for each. Those of `careless` need not know which plain flow they are
+  /// of, or whether of one at all.
+  Narrowed narrow(std::span<Search> searches, uint32_t careless = 0) noexcept {
+    return (this->*narrow_)(searches.data(), searches.size(), careless);
+  }
+  /// Those behind home become known, plain or missed.
+  void settle(std::span<Search> searches, Narrowed& narrowed, uint32_t careless = 0) noexcept {
+    if (narrowed.behind != 0) settle_behind(searches, narrowed, careless);
   }
   Found finish(const Search& search, const KeyWords& words) noexcept;
   /// All steps at once.
@@ -158,21 +184,18 @@ class FlowTable {
   }
 
   /// The flow was active: its idle time starts anew.
-  void touch(FlowIndex flow, int64_t now_ns) noexcept { touch(value(flow), now_ns); }
-  /// The same, by the flow's value().
-  void touch(FlowValue& v, int64_t now_ns) noexcept { touch_at(v, stamp(now_ns)); }
-  /// The same in two steps, for who touches many flows at one time.
-  uint16_t stamp(int64_t now_ns) noexcept { return wheel_.stamp(now_ns); }
-  static void touch_at(FlowValue& v, uint16_t stamp) noexcept {
+  void touch(FlowIndex flow, int64_t now_ns) noexcept {
+    const uint16_t stamp = wheel_.stamp(now_ns);
+    FlowValue& v = value(flow);
     if (v.seen_tick != stamp) v.seen_tick = stamp;
   }
   /// The flow enters a state, and that state's idle time starts.
   void set_state(FlowIndex flow, FlowState state, int64_t now_ns) noexcept;
 
   /// Flows that have been idle for their state's time, in `out`; how many. Never early; less than a tick late
-  /// if called every tick and if `out` is never filled. They are not erased: the owner acts, then erases. One
-  /// that it keeps counts as touched now. Looks at out.size() buckets at most; what is left comes with the
-  /// next call.
+  /// if called every tick and if `out` is never filled, but a plain flow up to a quarter of its idle time.
+  /// They are not erased: the owner acts, then erases. One that it keeps counts as touched now. Looks at
+  /// out.size() buckets at most; what is left comes with the next call.
   size_t expire(int64_t now_ns, std::span<FlowIndex> out) noexcept;
 
   /// For the owner's policy on a full table: of the flows in `state` that lie where `key` would like to,
@@ -204,25 +227,33 @@ class FlowTable {
   FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns);
 
   Place place(FlowIndex flow) const noexcept { return Place(rows_, flow / kSlots, flow % kSlots); }
+  uint64_t home_of(uint64_t hash) const noexcept;
   Probe probe(const KeyWords& words) const noexcept;
   uint32_t behind(uint32_t bucket, const Probe& at) const noexcept;
   static bool holds(const Place& place, const KeyWords& words) noexcept;
   static void prefetch_place(const Place& place) noexcept;
   KeyWords words(FlowIndex flow) const noexcept;
   FlowIndex find_from_home(const KeyWords& words, const Probe& at) const noexcept;
+  static bool see_plain(TagLine& line, uint32_t slots) noexcept;
+  void go_behind(Search& search) const noexcept;
   void choose(Search& search, uint32_t slot) const noexcept;
+  void settle_behind(std::span<Search> searches, Narrowed& narrowed, uint32_t careless) const noexcept;
   template <class Match>
-  uint32_t narrow_by(Search* searches, size_t count) const noexcept;
-  uint32_t narrow_portable(Search* searches, size_t count) const noexcept;
-  uint32_t narrow_sse2(Search* searches, size_t count) const noexcept;
-  uint32_t narrow_avx512(Search* searches, size_t count) const noexcept;
-  using Narrow = uint32_t (FlowTable::*)(Search* searches, size_t count) const noexcept;
+  Narrowed narrow_by(Search* searches, size_t count, uint32_t careless) const noexcept;
+  Narrowed narrow_portable(Search* searches, size_t count, uint32_t careless) const noexcept;
+  Narrowed narrow_sse2(Search* searches, size_t count, uint32_t careless) const noexcept;
+  Narrowed narrow_avx512(Search* searches, size_t count, uint32_t careless) const noexcept;
+  using Narrow = Narrowed (FlowTable::*)(Search* searches, size_t count, uint32_t careless) const noexcept;
   static Narrow narrow_by(TagCompare compare) noexcept;
   FlowIndex free_slot(const Probe& at) const noexcept;
-  FlowIndex claim(const Probe& at) noexcept;
+  FlowIndex claim(const Probe& at, bool plain) noexcept;
   void fill(FlowIndex flow, const KeyWords& words, const FlowValue& value) noexcept;
   void count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept;
+  uint16_t idle_ticks(const FlowValue& value) const noexcept {
+    return idle_ticks_[static_cast<size_t>(value.state)];
+  }
   uint16_t due(const FlowValue& value) const noexcept;
+  uint16_t next_look(const FlowValue& value, uint16_t tick) const noexcept;
   size_t visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> out) noexcept;
 
   // Constant after construction.

@@ -47,9 +47,22 @@ struct FlowValue {
 namespace flow_flag {
 /// The end that opened the flow is FlowKey::high (FromEnd::kHigh). The other bits are free for the owner.
 inline constexpr uint8_t kOpenedByHigh = 0x01;
+/// The owner treats the packets of all plain flows alike, and as those of a flow that is not there. Given at
+/// insert() and not changed.
+inline constexpr uint8_t kPlain = 0x02;
 }  // namespace flow_flag
 
-/// One line per bucket that answers most look-ups. Tag 0 is a free slot. passed[c] counts the flows of filter
+/// A slot's word in its bucket's line of tags; 0 is a free slot. What is not named here is tag.
+namespace tag_bit {
+inline constexpr uint16_t kTaken = 0x8000;
+inline constexpr uint16_t kPlain = 0x4000;  ///< the flow is plain: flow_flag::kPlain
+inline constexpr uint16_t kSeen = 0x2000;   ///< a plain flow's: touched since its timer last looked
+inline constexpr uint16_t kMarks = kPlain | kSeen;
+}  // namespace tag_bit
+/// What is the flow's own, and is compared.
+inline constexpr uint16_t kTagMask = static_cast<uint16_t>(~tag_bit::kMarks);
+
+/// One line per bucket that answers most look-ups. passed[c] counts the flows of filter
 /// class c that went past this bucket because it had no room.
 struct alignas(kLine) TagLine {
   std::array<uint16_t, kSlots> tags;

@@ -11,9 +11,10 @@
 
 namespace synfluid::gateway {
 
-/// Packets that go through a stage together: as many lines can be under way from memory. Groups of 8, as far
-/// apart, are slower where the table is large (bench/fastpath, 10 M flows).
-inline constexpr size_t kGroup = 16;
+/// Packets that go through a stage together: half a burst, so that memory answers for one half while the
+/// other is worked on. Halves of these cost more for their changes from stage to stage than they save
+/// (bench/fastpath).
+inline constexpr size_t kGroup = 32;
 
 /// From packet `begin` up to `end` of a burst.
 struct Group {
@@ -23,32 +24,41 @@ struct Group {
 
 /// The look-ups of a burst. What lies behind its count is not set.
 struct Lookups {
-  std::array<flowtable::KeyWords, kBurst> keys;
   std::array<flowtable::Search, kBurst> searches;
   uint64_t known = 0;    ///< a bit for each packet whose flow may be there
+  uint64_t plain = 0;    ///< a bit for each careless one whose flow, if there, is plain
+  uint64_t behind = 0;   ///< a bit for each that is to be settled
   uint32_t version = 0;  ///< the table's, when the searches began
 
-  void seek(const flowtable::FlowTable& table, size_t i, const flowtable::KeyWords& words) noexcept {
-    // Word by word: a copy of the whole would wait for its own stores.
-    keys[i].low_head = words.low_head;
-    keys[i].low_tail = words.low_tail;
-    keys[i].high_head = words.high_head;
-    keys[i].high_tail = words.high_tail;
-    keys[i].ports = words.ports;
-    searches[i].at = table.seek(words);
-  }
-  void narrow(const flowtable::FlowTable& table, Group group) noexcept {
+  /// A bit of `careless` for each packet with which all plain flows, and none, are the same.
+  void narrow(flowtable::FlowTable& table, Group group, uint64_t careless = 0) noexcept {
     for (size_t begin = group.begin; begin < group.end; begin += flowtable::kBurst) {
       const size_t size = std::min(group.end - begin, flowtable::kBurst);
-      known |= uint64_t{table.narrow(std::span(searches).subspan(begin, size))} << begin;
+      const flowtable::Narrowed narrowed =
+          table.narrow(std::span(searches).subspan(begin, size), static_cast<uint32_t>(careless >> begin));
+      known |= uint64_t{narrowed.known} << begin;
+      plain |= uint64_t{narrowed.plain} << begin;
+      behind |= uint64_t{narrowed.behind} << begin;
+    }
+  }
+  void settle(flowtable::FlowTable& table, Group group, uint64_t careless = 0) noexcept {
+    for (size_t begin = group.begin; begin < group.end; begin += flowtable::kBurst) {
+      const size_t size = std::min(group.end - begin, flowtable::kBurst);
+      flowtable::Narrowed narrowed{.behind = static_cast<uint32_t>(behind >> begin) &
+                                             static_cast<uint32_t>((uint64_t{1} << size) - 1)};
+      table.settle(std::span(searches).subspan(begin, size), narrowed,
+                   static_cast<uint32_t>(careless >> begin));
+      known |= uint64_t{narrowed.known} << begin;
+      plain |= uint64_t{narrowed.plain} << begin;
     }
   }
   /// `now` is the table's version: a SYN earlier in the burst may have made an entry, a reset may have
   /// removed one.
-  SYNFLUID_INLINE flowtable::Found find(flowtable::FlowTable& table, uint32_t now, size_t i) const noexcept {
-    if (now != version) return table.find_value(keys[i]);
+  SYNFLUID_INLINE flowtable::Found find(flowtable::FlowTable& table, uint32_t now, size_t i,
+                                        const flowtable::KeyWords& words) const noexcept {
+    if (now != version) return table.find_value(words);
     if ((known >> i & 1) == 0) return {};
-    return table.finish(searches[i], keys[i]);
+    return table.finish(searches[i], words);
   }
 };
 static_assert(kBurst <= 64);

@@ -9,6 +9,7 @@
 
 #include "backend/link_adapter.h"
 #include "base/packet.h"
+#include "flowtable/layout.h"
 #include "gateway/packet_io.h"
 #include "policies/policy.h"
 
@@ -70,9 +71,10 @@ struct TcpProgress {
 
 /// Bits of FlowValue::flags, beside flowtable::flow_flag.
 namespace flow_bit {
-/// The policy lets the flow pass: the table's entry is all there is, its FlowData means nothing. So a packet
-/// of it costs the entry's two cache lines and no more.
-inline constexpr uint8_t kPassing = 0x02;
+/// The policy lets the flow pass: the table's entry is all there is, its FlowData means nothing. A packet of
+/// it that neither begins nor ends it goes to the other side, as one of no flow does; it costs the line of
+/// the entry's tag and no more.
+inline constexpr uint8_t kPassing = flowtable::flow_flag::kPlain;
 /// Of a passing flow: FINs seen, by the end they came from.
 inline constexpr uint8_t kFinFromLow = 0x04;
 inline constexpr uint8_t kFinFromHigh = 0x08;

@@ -4,7 +4,9 @@
 // the caller through `rejected` when the port takes no more.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <span>
 
 #include "gateway/packet_io.h"
 
@@ -14,12 +16,13 @@ class TxBuffer {
  public:
   explicit TxBuffer(PacketIo& io) : io_(io) {}
 
-  /// False: full, flush first.
-  bool put(Side side, rte_mbuf* frame) noexcept {
+  /// Returns those for which there was no room: flush first.
+  std::span<rte_mbuf*> put(Side side, std::span<rte_mbuf*> frames) noexcept {
     Queue& q = queues_[index_of(side)];
-    if (q.count == q.frames.size()) return false;
-    q.frames[q.count++] = frame;
-    return true;
+    const size_t fit = std::min(frames.size(), q.frames.size() - q.count);
+    std::copy_n(frames.data(), fit, q.frames.data() + q.count);
+    q.count += fit;
+    return frames.subspan(fit);
   }
 
   /// Calls sent(side, frame count) and, for each frame that the port did not take, rejected(frame).

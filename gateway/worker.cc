@@ -153,7 +153,8 @@ void Worker::process(Burst& burst) {
   burst.lookups.version = version_;
   for (size_t done = 0; done < burst.count + 2 * kGroup; done += kGroup) {
     glance(burst, burst.group(done));
-    burst.lookups.narrow(*table_, burst.group(done - kGroup));
+    burst.lookups.narrow(*table_, burst.group(done - kGroup), burst.goes_on);
+    burst.lookups.settle(*table_, burst.group(done - 2 * kGroup), burst.goes_on);
     dispatch(burst, burst.group(done - 2 * kGroup));
   }
 }
@@ -166,7 +167,7 @@ void Worker::glance(Burst& burst, Group group) {
     bool goes_on;
     if (burst.frames[i]->nb_segs == 1 && plain_ipv4::is(bytes)) {
       const plain_ipv4::Flow flow = plain_ipv4::flow(bytes);
-      burst.lookups.seek(*table_, i, {0, flow.low, 0, flow.high, flow.ports});
+      burst.lookups.searches[i].at = table_->seek({0, flow.low, 0, flow.high, flow.ports});
       goes_on = (static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]) & kTurns) == 0;
     } else {
       goes_on = glance_by_parsing(burst, i);
@@ -180,33 +181,35 @@ bool Worker::glance_by_parsing(Burst& burst, size_t i) {
   ParsedPacket packet;
   if (rte_mbuf* const frame = burst.frames[i]; frame->nb_segs == 1 || rte_pktmbuf_linearize(frame) == 0)
     packet = parse_packet(bytes_of(frame));
-  burst.lookups.seek(*table_, i, flowtable::KeyWords::of(packet.flow.key));
+  burst.lookups.searches[i].at = table_->seek(flowtable::KeyWords::of(packet.flow.key));
   return packet.kind == PacketKind::kTcp && !packet.has_flag(kTurns);
 }
 
 /// What becomes of each packet. Most of most flows: the policy lets the flow pass, and it neither begins nor
 /// ends.
 void Worker::dispatch(Burst& burst, Group group) {
-  const uint16_t stamp = table_->stamp(now_ns_);
-  for (size_t i = group.begin; i < group.end; ++i) {
-    const flowtable::Found found = burst.lookups.find(*table_, version_, i);
-    if (found.value == nullptr || (found.value->flags & flow_bit::kPassing) == 0 ||
-        (burst.goes_on >> i & 1) == 0) {
-      act_or_decide(burst, i, found.flow);
+  const Lookups& lookups = burst.lookups;
+  for (size_t i = group.begin; i < group.end;) {
+    size_t run = 0;
+    if (version_ == lookups.version) run = static_cast<size_t>(std::countr_one(lookups.plain >> i));
+    if (run == 0) {
+      act_or_decide(burst, i++);
       continue;
     }
-    flowtable::FlowTable::touch_at(*found.value, stamp);
-    const Side out = opposite(burst.sides[i]);
-    if (!tx_.put(out, burst.frames[i])) transmit(out, burst.frames[i]);
+    run = burst.handed_over ? 1 : std::min(run, group.end - i);
+    transmit(opposite(burst.sides[i]), std::span(burst.frames).subspan(i, run));
+    i += run;
   }
 }
 
-void Worker::act_or_decide(Burst& burst, size_t i, FlowIndex flow) {
+void Worker::act_or_decide(Burst& burst, size_t i) {
   rte_mbuf* const frame = burst.frames[i];
   if (frame->nb_segs > 1) return drop(frame, DropReason::kTooLong);
   const ParsedPacket packet = parse_packet(bytes_of(frame));
   const Side side = burst.sides[i];
   if (packet.kind != PacketKind::kTcp) return transmit(opposite(side), frame);
+  const FlowIndex flow =
+      burst.lookups.find(*table_, version_, i, flowtable::KeyWords::of(packet.flow.key)).flow;
   if (flow != flowtable::kNoFlow) return act(flow, frame, packet, side, burst.handed_over);
   decide(frame, packet, side, burst.handed_over);
 }

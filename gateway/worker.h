@@ -142,7 +142,7 @@ class Worker {
   void glance(Burst& burst, Group group);
   bool glance_by_parsing(Burst& burst, size_t i);
   void dispatch(Burst& burst, Group group);
-  void act_or_decide(Burst& burst, size_t i, FlowIndex flow);
+  void act_or_decide(Burst& burst, size_t i);
   void run_timers();
   void end_turn();
   void flush_tx(Side side);
@@ -178,7 +178,8 @@ class Worker {
   void send_reset(rte_mbuf* frame, const ParsedPacket& packet, Side side);
   template <class Write>
   void craft(Side side, Write write);
-  void transmit(Side side, rte_mbuf* frame);
+  void transmit(Side side, rte_mbuf* frame) { transmit(side, std::span(&frame, 1)); }
+  void transmit(Side side, std::span<rte_mbuf*> frames);
   void drop(rte_mbuf* frame, DropReason reason);
   void hand_over(rte_mbuf* frame, Side side, WorkerId to);
 

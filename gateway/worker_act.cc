@@ -181,10 +181,8 @@ void Worker::challenge(rte_mbuf* frame, const ParsedPacket& syn, Side side) {
   drop(frame, DropReason::kChallenged);
 }
 
-void Worker::transmit(Side side, rte_mbuf* frame) {
-  if (tx_.put(side, frame)) return;
-  flush_tx(side);
-  if (!tx_.put(side, frame)) drop(frame, DropReason::kPortTxFull);
+void Worker::transmit(Side side, std::span<rte_mbuf*> frames) {
+  while (!(frames = tx_.put(side, frames)).empty()) flush_tx(side);
 }
 
 void Worker::drop(rte_mbuf* frame, DropReason reason) {

@@ -225,7 +225,7 @@ size_t Worker::poll_vif(uint32_t number) {
     }
     burst.frames[burst.count] = frame;
     burst.packets[burst.count] = packet;
-    burst.lookups.seek(*table_, burst.count++, flowtable::KeyWords::of(packet.flow.key));
+    burst.lookups.searches[burst.count++].at = table_->seek(flowtable::KeyWords::of(packet.flow.key));
   }
   if (received > 0) {
     slots_[number].quiet_polls = 0;
@@ -241,10 +241,12 @@ size_t Worker::poll_vif(uint32_t number) {
 /// Frames of one VM, looked up together; each flow's own entry says whether the VM may send them.
 void Worker::forward(uint32_t number, VmBurst& burst) {
   burst.lookups.narrow(*table_, {0, burst.count});
+  burst.lookups.settle(*table_, {0, burst.count});
   burst.lookups.version = version_;
   bool saw_answer = false;
   for (size_t i = 0; i < burst.count; ++i) {
-    const FlowIndex flow = burst.lookups.find(*table_, version_, i).flow;
+    const FlowIndex flow =
+        burst.lookups.find(*table_, version_, i, flowtable::KeyWords::of(burst.packets[i].flow.key)).flow;
     if (flow != flowtable::kNoFlow && state(flow) == FlowState::kPending && !saw_answer) {
       wait_now_ns_ = waiting_clock_.now_ns();  // an answer's time is told to the microsecond
       saw_answer = true;

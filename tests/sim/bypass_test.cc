@@ -34,10 +34,10 @@ TEST_F(BypassSim, AFlowHasAnEntryFromItsSynUntilItIsIdle) {
   EXPECT_EQ(worker().table_stats().inserted, 1u);
   pass(140 * kNsPerSecond);
   expect_passes(Side::kCore, {wire_.from_server({.flags = kAck, .seq = 8, .ack = 1002})});
-  pass(140 * kNsPerSecond);
+  pass(149 * kNsPerSecond);
   EXPECT_EQ(entries(), 1u);
-  pass(11 * kNsPerSecond);
-  EXPECT_EQ(entries(), 0u);
+  pass(39 * kNsPerSecond);
+  EXPECT_EQ(entries(), 0u) << "150 s, and a quarter of it";
   EXPECT_TRUE(events_.ends.empty()) << "nobody hears of it";
   EXPECT_EQ(counters().flows_ended.get(), 0u);
 }
@@ -68,6 +68,21 @@ TEST_F(BypassSim, ANewConnectionOnTheSamePortsIsDecidedAnew) {
   EXPECT_EQ(guests(), 0u) << "a flow keeps the way it was given";
   EXPECT_EQ(summon(wire_).receive(), wire_.from_client({}));
   EXPECT_EQ(entries(), 1u);
+}
+
+TEST_F(BypassSim, DataInOneBurstWithTheSynThatGivesItsFlowAVmGoesThereToo) {
+  begin();
+  expect_passes(Side::kAccess, {wire_.from_client({})});
+  policies::PolicySpec spec = one_service(ServiceMode::kTerminate);
+  spec.rules[0].match.destination_ports = {{8080, 8080}};
+  reload(spec);
+  const Frame data = wire_.from_client({.flags = kAck, .seq = 1001, .ack = 8, .payload = "x"});
+  put(Side::kAccess, wire_.from_client({}));
+  put(Side::kAccess, data);
+  run();
+  EXPECT_TRUE(take(Side::kCore).empty());
+  ASSERT_EQ(guests(), 1u);
+  EXPECT_EQ(guest(0).receive_all(), (std::vector<Frame>{wire_.from_client({}), data}));
 }
 
 TEST_F(BypassSim, AFullTablePassesPacketsAndMakesRoomForAFlowWithAVm) {

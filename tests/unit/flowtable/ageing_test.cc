@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "flowtable/search.h"
 #include "tests/unit/flowtable/table_support.h"
 
 namespace synfluid::flowtable {
@@ -48,6 +49,56 @@ TEST(Ageing, ATouchStartsTheIdleTimeAnew) {
   EXPECT_LE(table->stats().rearmed, 11u) << "a touched flow's timer is looked at once per idle time";
   EXPECT_TRUE(expire(*table, 550 * kTickNs - 1).empty());
   EXPECT_EQ(expire(*table, 550 * kTickNs), std::vector{flow});
+}
+
+/// The tags of a plain flow are compared, and no more.
+void touch_plain(FlowTable& table, const FlowKey& key) {
+  Search search;
+  search.at = table.seek(KeyWords::of(key));
+  EXPECT_EQ(table.narrow(std::span(&search, 1), 1).plain, 1u);
+}
+
+TEST(Ageing, APlainFlowIsNeverEarlyAndAQuarterLateAtMost) {
+  constexpr int64_t kIdle = kIdleTicks[static_cast<size_t>(FlowState::kActive)];
+  for (int64_t touched = 0; touched < kIdle; ++touched) {
+    auto table = make_table(100);
+    const FlowIndex flow =
+        table->insert(key_of(1), {.state = FlowState::kActive, .flags = flow_flag::kPlain}, 0);
+    int64_t tick = 0;
+    for (; tick <= touched; ++tick) {
+      ASSERT_TRUE(expire(*table, tick * kTickNs).empty());
+      if (tick > 0 && (tick == touched || tick % 7 == 0)) touch_plain(*table, key_of(1));
+    }
+    std::vector<FlowIndex> expired;
+    for (; expired.empty() && tick < 10 * kIdle; ++tick) expired = expire(*table, tick * kTickNs);
+    EXPECT_EQ(expired, std::vector{flow});
+    EXPECT_GE(tick - 1, touched + kIdle);
+    EXPECT_LE(tick - 1, touched + kIdle + kIdle / 4 + 1) << "touched at " << touched;
+    EXPECT_LE(table->stats().rearmed, 12u);
+  }
+}
+
+TEST(Ageing, APlainFlowThatIsNotTouchedHasItsStatesIdleTime) {
+  for (size_t s = 0; s < kStates; ++s) {
+    auto table = make_table(100);
+    const FlowIndex flow =
+        table->insert(key_of(1), {.state = static_cast<FlowState>(s), .flags = flow_flag::kPlain}, 0);
+    for (int64_t tick = 0; tick < kIdleTicks[s]; ++tick) ASSERT_TRUE(expire(*table, tick * kTickNs).empty());
+    EXPECT_EQ(expire(*table, kIdleTicks[s] * kTickNs), std::vector{flow});
+  }
+}
+
+TEST(Ageing, APlainFlowThatEntersAShorterStateExpiresSooner) {
+  auto table = make_table(100);
+  const FlowIndex flow =
+      table->insert(key_of(1), {.state = FlowState::kHandoff, .flags = flow_flag::kPlain}, 0);
+  touch_plain(*table, key_of(1));
+  table->set_state(flow, FlowState::kRefused, 10 * kTickNs);
+  EXPECT_TRUE(expire(*table, 13 * kTickNs - 1).empty());
+  EXPECT_TRUE(expire(*table, 13 * kTickNs).empty()) << "it was touched since the timer last looked";
+  std::vector<FlowIndex> expired;
+  for (int64_t tick = 14; expired.empty() && tick < 20; ++tick) expired = expire(*table, tick * kTickNs);
+  EXPECT_EQ(expired, std::vector{flow});
 }
 
 TEST(Ageing, AStateWithAShorterTimeExpiresSooner) {

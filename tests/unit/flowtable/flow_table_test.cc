@@ -4,6 +4,7 @@
 #include <set>
 #include <vector>
 
+#include "flowtable/search.h"
 #include "tests/unit/flowtable/table_support.h"
 
 namespace synfluid::flowtable {
@@ -157,6 +158,74 @@ TEST(FlowTable, NamesAFlowToEvictWhereANewOneWouldLie) {
   EXPECT_EQ(table->eviction_candidate(key_of(99), FlowState::kBypass), newer);
   EXPECT_EQ(table->eviction_candidate(key_of(99), FlowState::kPending), pending);
   EXPECT_EQ(table->eviction_candidate(key_of(99), FlowState::kActive), kNoFlow);
+}
+
+TEST(FlowTable, EvictsAPlainFlowThatIsInUseLast) {
+  auto table = make_table(24);
+  const FlowValue plain{.state = FlowState::kBypass, .flags = flow_flag::kPlain};
+  const FlowIndex used = table->insert(key_of(1), plain, 0);
+  const FlowIndex unused = table->insert(key_of(2), plain, 5 * kTickNs);
+  EXPECT_EQ(table->eviction_candidate(key_of(3), FlowState::kBypass), used);
+  Search search;
+  search.at = table->seek(KeyWords::of(key_of(1)));
+  EXPECT_EQ(table->narrow(std::span(&search, 1), 1).plain, 1u);
+  EXPECT_EQ(table->eviction_candidate(key_of(3), FlowState::kBypass), unused);
+}
+
+/// A careless look-up in all its steps.
+Narrowed look_up_carelessly(FlowTable& table, Search& search, const FlowKey& key) {
+  search.at = table.seek(KeyWords::of(key));
+  Narrowed narrowed = table.narrow(std::span(&search, 1), 1);
+  table.settle(std::span(&search, 1), narrowed, 1);
+  return narrowed;
+}
+
+/// Keys that share their home and their tag, of which there are 8192, with key_of(0).
+std::vector<FlowKey> twins(const FlowTable& table, size_t count) {
+  const auto same = [](const Probe& a, const Probe& b) { return a.home == b.home && a.tag() == b.tag(); };
+  const Probe first = table.seek(KeyWords::of(key_of(0)));
+  std::vector<FlowKey> keys;
+  for (uint64_t number = 0; keys.size() < count; ++number)
+    if (same(table.seek(KeyWords::of(key_of(number))), first)) keys.push_back(key_of(number));
+  return keys;
+}
+
+TEST(FlowTable, NeverTakesAFlowThatIsNotPlainForAPlainOne) {
+  constexpr FlowValue kPlainFlow{.flags = flow_flag::kPlain};
+  // Beside its plain twin, before or behind it; and in another bucket, because home is full.
+  for (const size_t between : {0u, 5u, 24u, 48u})
+    for (const bool plain_first : {true, false}) {
+      auto table = make_table(24 * 8);
+      const auto keys = twins(*table, 3);
+      ASSERT_NE(table->insert(keys[0], plain_first ? kPlainFlow : FlowValue{}, 0), kNoFlow);
+      const uint32_t home = table->seek(KeyWords::of(keys[0])).home;
+      size_t filled = 0;
+      for (uint64_t number = 1; filled < between; ++number) {
+        const Probe at = table->seek(KeyWords::of(key_of(number)));
+        const Probe of_twin = table->seek(KeyWords::of(keys[0]));
+        if (at.home != home || at.tag() == of_twin.tag()) continue;
+        ASSERT_NE(table->insert(key_of(number), kPlainFlow, 0), kNoFlow);
+        ++filled;
+      }
+      ASSERT_NE(table->insert(keys[1], plain_first ? FlowValue{} : kPlainFlow, 0), kNoFlow);
+      const FlowKey& other = keys[plain_first ? 1 : 0];
+      Search search;
+      const Narrowed narrowed = look_up_carelessly(*table, search, other);
+      EXPECT_EQ(narrowed.plain, 0u) << between << " flows between, the plain one first: " << plain_first;
+      ASSERT_EQ(narrowed.known, 1u);
+      EXPECT_EQ(table->finish(search, KeyWords::of(other)).flow, table->find(other));
+    }
+}
+
+TEST(FlowTable, EndsACarelessLookUpAtTheTags) {
+  auto table = make_table(24 * 8);
+  const auto keys = twins(*table, 2);
+  Search search;
+  EXPECT_EQ(look_up_carelessly(*table, search, keys[0]).plain, 1u) << "of no flow";
+  table->insert(keys[0], {.flags = flow_flag::kPlain}, 0);
+  EXPECT_EQ(look_up_carelessly(*table, search, keys[0]).plain, 1u);
+  EXPECT_EQ(look_up_carelessly(*table, search, keys[1]).plain, 1u) << "of no flow, but it might be the twin";
+  EXPECT_EQ(table->find(keys[1]), kNoFlow);
 }
 
 TEST(FlowTable, AnEvictionMakesRoomInAFullTable) {

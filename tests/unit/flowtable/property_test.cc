@@ -20,6 +20,7 @@ struct ModelFlow {
   uint32_t target;
   FlowState state;
   int64_t seen_tick;
+  bool is_plain;
 };
 
 constexpr std::array<int64_t, kStates> kIdleTicks{5, 100, 50, 3, 2, 1000};
@@ -53,24 +54,28 @@ class Pair {
 
   uint64_t refused() const { return refused_; }
   uint64_t expired() const { return expired_; }
+  uint64_t plain() const { return plain_; }
 
  private:
   uint64_t some_key() { return random_() % key_space_; }
   FlowState some_state() { return static_cast<FlowState>(random_() % kStates); }
   int64_t now_ns() const { return tick_ * kTickNs; }
+  static uint8_t flags_of(bool plain) { return plain ? flow_flag::kPlain : uint8_t{0}; }
 
   void insert(uint64_t number) {
     if (model_.contains(number)) return;
     const uint32_t target = static_cast<uint32_t>(random_());
     const FlowState state = some_state();
-    const FlowIndex flow = table_->insert(key_of(number), {.target = target, .state = state}, now_ns());
+    const bool plain = random_() % 2 == 0;
+    const FlowIndex flow = table_->insert(
+        key_of(number), {.target = target, .state = state, .flags = flags_of(plain)}, now_ns());
     if (flow == kNoFlow) {
       ++refused_;
       return;
     }
     ASSERT_LT(flow, table_->capacity());
     ASSERT_TRUE(owners_.emplace(flow, number).second) << "slot " << flow << " given to two flows";
-    model_[number] = {flow, target, state, tick_};
+    model_[number] = {flow, target, state, tick_, plain};
   }
 
   /// A burst of flows that are not there, no two alike.
@@ -85,14 +90,16 @@ class Pair {
     }
     const uint32_t target = static_cast<uint32_t>(random_());
     const FlowState state = some_state();
+    const bool plain = random_() % 2 == 0;
     std::vector<FlowIndex> flows(keys.size());
-    const size_t inserted = table_->insert(keys, {.target = target, .state = state}, now_ns(), flows);
+    const size_t inserted =
+        table_->insert(keys, {.target = target, .state = state, .flags = flags_of(plain)}, now_ns(), flows);
     ASSERT_EQ(inserted, keys.size() - static_cast<size_t>(std::ranges::count(flows, kNoFlow)));
     refused_ += keys.size() - inserted;
     for (size_t i = 0; i < keys.size(); ++i) {
       if (flows[i] == kNoFlow) continue;
       ASSERT_TRUE(owners_.emplace(flows[i], numbers[i]).second) << "slot " << flows[i] << " given twice";
-      model_[numbers[i]] = {flows[i], target, state, tick_};
+      model_[numbers[i]] = {flows[i], target, state, tick_, plain};
     }
   }
 
@@ -130,29 +137,52 @@ class Pair {
       const auto at = model_.find(numbers[i]);
       ASSERT_EQ(found[i], at == model_.end() ? kNoFlow : at->second.index) << "key " << numbers[i];
     }
-    look_up_in_steps(keys, found);
+    look_up_in_steps(numbers, keys, found);
   }
 
-  /// As the worker does.
-  void look_up_in_steps(std::span<const FlowKey> keys, std::span<const FlowIndex> expected) {
+  /// As the worker does: for some of the keys it does not mind which plain flow they are of, or none.
+  void look_up_in_steps(std::span<const uint64_t> numbers, std::span<const FlowKey> keys,
+                        std::span<const FlowIndex> expected) {
     std::array<Search, kBurst> searches;
     const size_t count = random_() % (kBurst + 1);
+    const uint32_t careless = static_cast<uint32_t>(random_());
     for (size_t i = 0; i < count; ++i) searches[i].at = table_->seek(KeyWords::of(keys[i]));
-    const uint32_t known = table_->narrow(std::span(searches).first(count));
+    Narrowed narrowed = table_->narrow(std::span(searches).first(count), careless);
+    ASSERT_EQ(narrowed.known & narrowed.plain, 0u);
+    ASSERT_EQ(narrowed.behind & (narrowed.known | narrowed.plain), 0u);
+    table_->settle(std::span(searches).first(count), narrowed, careless);
+    ASSERT_EQ(narrowed.plain & ~careless, 0u);
     for (size_t i = 0; i < count; ++i) {
-      const Found found =
-          (known >> i & 1) != 0 ? table_->finish(searches[i], KeyWords::of(keys[i])) : Found{};
+      const auto at = model_.find(numbers[i]);
+      if ((narrowed.plain >> i & 1) != 0) {
+        ++plain_;
+        if (at == model_.end()) continue;
+        ASSERT_TRUE(at->second.is_plain) << "key " << numbers[i];
+        at->second.seen_tick = tick_;
+        continue;
+      }
+      const bool is_known = (narrowed.known >> i & 1) != 0;
+      const Found found = is_known ? table_->finish(searches[i], KeyWords::of(keys[i])) : Found{};
       ASSERT_EQ(found.flow, expected[i]);
       ASSERT_EQ(found.value, found.flow == kNoFlow ? nullptr : &table_->value(found.flow));
     }
   }
 
-  /// What the table reports must be what the model says is due, each once; now and then it is kept.
+  /// What the table reports must be what the model says is due, each once; now and then it is kept. A plain
+  /// flow may be late: at times it is taken for another, which only the table knows.
   void pass_time() {
     tick_ += static_cast<int64_t>(random_() % 100 == 0 ? random_() % 3000 : random_() % 4);
     std::map<uint64_t, int> due;
     for (const auto& [number, flow] : model_)
       if (tick_ - flow.seen_tick >= kIdleTicks[static_cast<size_t>(flow.state)]) due[number] = 1;
+    take_all_expired(due);
+    for (const auto& [number, left] : due) {
+      if (left != 0 && model_[number].is_plain) continue;
+      ASSERT_EQ(left, 0) << "flow " << number << " was not reported";
+    }
+  }
+
+  void take_all_expired(std::map<uint64_t, int>& due) {
     std::array<FlowIndex, 16> out;
     // A call looks at as many buckets as `out` has room, and all of them may have lost the flows that were
     // due.
@@ -164,7 +194,6 @@ class Pair {
       rearmed_ = rearmed;
       for (const FlowIndex flow : std::span(out).first(count)) take_expired(flow, due);
     }
-    for (const auto& [number, left] : due) ASSERT_EQ(left, 0) << "flow " << number << " was not reported";
   }
 
   void take_expired(FlowIndex flow, std::map<uint64_t, int>& due) {
@@ -207,6 +236,7 @@ class Pair {
   uint64_t refused_ = 0;
   uint64_t expired_ = 0;
   uint64_t rearmed_ = 0;
+  uint64_t plain_ = 0;
 };
 
 /// As many as asked for by the environment's SYNFLUID_TEST_OPERATIONS, else `usual`, which fits in every run.
@@ -234,6 +264,7 @@ TEST_P(TableProperty, AgreesWithAMapOnARoomyTable) {
   pair.run(operations(200'000));
   EXPECT_EQ(pair.refused(), 0u);
   EXPECT_GT(pair.expired(), 1000u);
+  EXPECT_GT(pair.plain(), 1000u);
 }
 
 TEST_P(TableProperty, AgreesWithAMapWhileTheTableIsFullMostOfTheTime) {
@@ -258,9 +289,9 @@ TEST(TagMatch, SimdAndPortableGiveTheSameSlots) {
     for (auto& tag : line.tags) tag = static_cast<uint16_t>(random() % 3 == 0 ? random() : random() % 4);
     for (auto& passed : line.passed) passed = static_cast<uint8_t>(random());
     const uint16_t wanted =
-        static_cast<uint16_t>(random() % 2 == 0 ? line.tags[random() % kSlots] : random());
+        static_cast<uint16_t>((random() % 2 == 0 ? line.tags[random() % kSlots] : random()) & kTagMask);
     uint32_t expected = 0;
-    for (uint32_t s = 0; s < kSlots; ++s) expected |= line.tags[s] == wanted ? 1u << s : 0;
+    for (uint32_t s = 0; s < kSlots; ++s) expected |= (line.tags[s] & kTagMask) == wanted ? 1u << s : 0;
     ASSERT_EQ(BaselineMatch::slots(line, wanted), expected);
 #if defined(__SSE2__)
     if (cpu_has_avx512()) {
