@@ -119,7 +119,8 @@ size_t FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out
     const size_t count = std::min(kBurst, keys.size() - done);
     for (size_t i = 0; i < count; ++i) searches[i].at = seek(KeyWords::of(keys[done + i]));
     std::fill_n(out.begin() + static_cast<ptrdiff_t>(done), count, kNoFlow);
-    Narrowed narrowed = (this->*narrow_)(searches.data(), count, 0);
+    Narrowed narrowed;
+    (this->*narrow_.careful)(std::span(searches).first(count), 0, narrowed);
     if (narrowed.behind != 0) settle_behind(searches, narrowed, 0);
     for (uint32_t mask = narrowed.known; mask != 0; mask &= mask - 1) {
       const uint32_t i = static_cast<uint32_t>(std::countr_zero(mask));
@@ -153,33 +154,34 @@ SYNFLUID_INLINE void FlowTable::go_behind(Search& search) const noexcept {
   prefetch(&tags_[search.at.home]);
 }
 
-template <class Match>
-SYNFLUID_INLINE Narrowed FlowTable::narrow_by(Search* searches, size_t count,
-                                              uint32_t careless) const noexcept {
+// The bits are gathered in variables of the function's own: a struct that is returned lives on the stack.
+template <class Match, FlowTable::Care kCare>
+SYNFLUID_INLINE void FlowTable::narrow_by(std::span<Search> searches, uint32_t careless,
+                                          Narrowed& narrowed) const noexcept {
   static_assert(kBurst == 32, "a bit for each search");
-  Narrowed narrowed;
-  for (uint32_t i = 0; i < count; ++i) {
-    Search& s = searches[i];
+  uint32_t known = 0;
+  uint32_t plain = 0;
+  uint32_t behind_home = 0;
+  for (uint32_t bit = 1; Search & s : searches) {
     TagLine& line = tags_[s.at.home];
-    const uint32_t bit = 1u << i;
     const uint32_t slots = Match::slots(line, s.at.marked_tag());
-    const bool is_last = line.passed[s.at.filter_class()] == 0;
-    const bool is_careless = (careless & bit) != 0;
+    const bool is_careless = kCare == Care::kAsAsked && (careless & bit) != 0;
     // What most packets of plain flows find: there is nothing to be done.
-    if (is_careless && is_last && Match::equal(line, s.at.marked_tag()) == slots) {
-      narrowed.plain |= bit;
-    } else if (is_careless && see_plain(line, slots)) {
-      if (!is_last) go_behind(s);
-      (is_last ? narrowed.plain : narrowed.behind) |= bit;
-    } else if (slots != 0) {
+    if (is_careless && line.passed[s.at.filter_class()] == 0 &&
+        Match::equal(line, s.at.marked_tag()) == slots) {
+      plain |= bit;
+    } else if (slots != 0 && !(is_careless && see_plain(line, slots))) {
       choose(s, lowest_slot(slots));
-      narrowed.known |= bit;
-    } else if (!is_last) {
+      known |= bit;
+    } else if (line.passed[s.at.filter_class()] != 0) {
       go_behind(s);
-      narrowed.behind |= bit;
+      behind_home |= bit;
+    } else if (is_careless) {
+      plain |= bit;
     }
+    bit <<= 1;
   }
-  return narrowed;
+  narrowed = {.known = known, .plain = plain, .behind = behind_home};
 }
 
 /// A careless search is over when it has come to the last bucket; another that has to go farther than one
@@ -208,30 +210,36 @@ void FlowTable::settle_behind(std::span<Search> searches, Narrowed& narrowed,
   narrowed.behind = 0;
 }
 
-Narrowed FlowTable::narrow_portable(Search* searches, size_t count, uint32_t careless) const noexcept {
-  return narrow_by<PortableMatch>(searches, count, careless);
+template <FlowTable::Care kCare>
+void FlowTable::narrow_portable(std::span<Search> searches, uint32_t careless,
+                                Narrowed& narrowed) const noexcept {
+  narrow_by<PortableMatch, kCare>(searches, careless, narrowed);
 }
 
 #if defined(__SSE2__)
-Narrowed FlowTable::narrow_sse2(Search* searches, size_t count, uint32_t careless) const noexcept {
-  return narrow_by<Sse2Match>(searches, count, careless);
+template <FlowTable::Care kCare>
+void FlowTable::narrow_sse2(std::span<Search> searches, uint32_t careless,
+                            Narrowed& narrowed) const noexcept {
+  narrow_by<Sse2Match, kCare>(searches, careless, narrowed);
 }
 
-SYNFLUID_AVX512 Narrowed FlowTable::narrow_avx512(Search* searches, size_t count,
-                                                  uint32_t careless) const noexcept {
-  return narrow_by<Avx512Match>(searches, count, careless);
+template <FlowTable::Care kCare>
+SYNFLUID_AVX512 void FlowTable::narrow_avx512(std::span<Search> searches, uint32_t careless,
+                                              Narrowed& narrowed) const noexcept {
+  narrow_by<Avx512Match, kCare>(searches, careless, narrowed);
 }
 
 FlowTable::Narrow FlowTable::narrow_by(TagCompare compare) noexcept {
   if ((compare == TagCompare::kBest || compare == TagCompare::kAvx512) && cpu_has_avx512())
-    return &FlowTable::narrow_avx512;
-  if (compare == TagCompare::kBest || compare == TagCompare::kSse2) return &FlowTable::narrow_sse2;
-  return &FlowTable::narrow_portable;
+    return {&FlowTable::narrow_avx512<Care::kAsAsked>, &FlowTable::narrow_avx512<Care::kFull>};
+  if (compare == TagCompare::kBest || compare == TagCompare::kSse2)
+    return {&FlowTable::narrow_sse2<Care::kAsAsked>, &FlowTable::narrow_sse2<Care::kFull>};
+  return {&FlowTable::narrow_portable<Care::kAsAsked>, &FlowTable::narrow_portable<Care::kFull>};
 }
 
 #else
 FlowTable::Narrow FlowTable::narrow_by(TagCompare) noexcept {
-  return &FlowTable::narrow_portable;
+  return {&FlowTable::narrow_portable<Care::kAsAsked>, &FlowTable::narrow_portable<Care::kFull>};
 }
 #endif
 

@@ -156,7 +156,9 @@ class FlowTable {
   /// Of kBurst searches at most; a bit for each. Those of `careless` need not know which plain flow they are
   /// of, or whether of one at all.
   Narrowed narrow(std::span<Search> searches, uint32_t careless = 0) noexcept {
-    return (this->*narrow_)(searches.data(), searches.size(), careless);
+    Narrowed narrowed;
+    (this->*narrow_.careless)(searches, careless, narrowed);
+    return narrowed;
   }
   /// Those behind home become known, plain or missed.
   void settle(std::span<Search> searches, Narrowed& narrowed, uint32_t careless = 0) noexcept {
@@ -226,6 +228,8 @@ class FlowTable {
  private:
   FlowTable(const Config& config, uint32_t buckets, Pages memory, int64_t now_ns);
 
+  enum class Care : uint8_t { kFull, kAsAsked };
+
   Place place(FlowIndex flow) const noexcept { return Place(rows_, flow / kSlots, flow % kSlots); }
   uint64_t home_of(uint64_t hash) const noexcept;
   Probe probe(const KeyWords& words) const noexcept;
@@ -238,12 +242,21 @@ class FlowTable {
   void go_behind(Search& search) const noexcept;
   void choose(Search& search, uint32_t slot) const noexcept;
   void settle_behind(std::span<Search> searches, Narrowed& narrowed, uint32_t careless) const noexcept;
-  template <class Match>
-  Narrowed narrow_by(Search* searches, size_t count, uint32_t careless) const noexcept;
-  Narrowed narrow_portable(Search* searches, size_t count, uint32_t careless) const noexcept;
-  Narrowed narrow_sse2(Search* searches, size_t count, uint32_t careless) const noexcept;
-  Narrowed narrow_avx512(Search* searches, size_t count, uint32_t careless) const noexcept;
-  using Narrow = Narrowed (FlowTable::*)(Search* searches, size_t count, uint32_t careless) const noexcept;
+  template <class Match, Care kCare>
+  void narrow_by(std::span<Search> searches, uint32_t careless, Narrowed& narrowed) const noexcept;
+  template <Care kCare>
+  void narrow_portable(std::span<Search> searches, uint32_t careless, Narrowed& narrowed) const noexcept;
+  template <Care kCare>
+  void narrow_sse2(std::span<Search> searches, uint32_t careless, Narrowed& narrowed) const noexcept;
+  template <Care kCare>
+  void narrow_avx512(std::span<Search> searches, uint32_t careless, Narrowed& narrowed) const noexcept;
+  /// What compares the tags of searches among which some are careless, and of those among which none is.
+  struct Narrow {
+    using Function = void (FlowTable::*)(std::span<Search> searches, uint32_t careless,
+                                         Narrowed& narrowed) const noexcept;
+    Function careless;
+    Function careful;
+  };
   static Narrow narrow_by(TagCompare compare) noexcept;
   FlowIndex free_slot(const Probe& at) const noexcept;
   FlowIndex claim(const Probe& at, bool plain) noexcept;
