@@ -100,15 +100,12 @@ FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) cons
   return kNoFlow;
 }
 
-FlowIndex FlowTable::find(const FlowKey& key) const noexcept {
-  const KeyWords words = KeyWords::of(key);
+FlowIndex FlowTable::find(const KeyWords& words) const noexcept {
   return find_from_home(words, probe(words));
 }
 
-Found FlowTable::find_value(const KeyWords& words) noexcept {
-  const FlowIndex flow = find_from_home(words, probe(words));
-  if (flow == kNoFlow) return {};
-  return {flow, &value(flow)};
+FlowIndex FlowTable::find(const FlowKey& key) const noexcept {
+  return find(KeyWords::of(key));
 }
 
 size_t FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out) const noexcept {

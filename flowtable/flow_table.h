@@ -30,10 +30,10 @@
 // out last.
 //
 // Plain flows are those whose packets the owner treats all alike, and as it would with no flow there at all.
-// A look-up that only wants to know whether its packet is such a one ends at the tags: if all flows
-// with the tag are plain, in the buckets up to the first that none of the class has passed, then whichever
-// flow it is, it is no other than a plain one. So it touches one line, which has room for one more bit: that
-// the flow was seen.
+// A look-up that only wants to know whether its packet is such a one ends at the tags: if all flows with the
+// tag are plain, in the buckets up to the first that none of the class has passed, then whichever flow it is,
+// it is no other than a plain one. So it touches one line, which has room for one more bit: that the flow was
+// seen.
 //
 // Timers are lazy: touch() writes the tick into the flow's value, which the look-up has just brought into the
 // cache, and nothing else. Of each bucket only the earliest deadline hangs in the wheel. When it comes, the
@@ -131,11 +131,6 @@ struct Narrowed {
   uint32_t behind = 0;  ///< settle() is to be asked: not at home
 };
 
-struct Found {
-  FlowIndex flow = kNoFlow;
-  FlowValue* value = nullptr;  ///< null with kNoFlow
-};
-
 class FlowTable {
  public:
   static Result<std::unique_ptr<FlowTable>> create(const Config& config, int64_t now_ns);
@@ -164,9 +159,9 @@ class FlowTable {
   void settle(std::span<Search> searches, Narrowed& narrowed, uint32_t careless = 0) noexcept {
     if (narrowed.behind != 0) settle_behind(searches, narrowed, careless);
   }
-  Found finish(const Search& search, const KeyWords& words) noexcept;
+  FlowIndex finish(const Search& search, const KeyWords& words) const noexcept;
   /// All steps at once.
-  Found find_value(const KeyWords& words) noexcept;
+  FlowIndex find(const KeyWords& words) const noexcept;
 
   /// Adds a flow that is not there already, touched now. kNoFlow: no room near its home; nothing has changed.
   FlowIndex insert(const FlowKey& key, FlowValue value, int64_t now_ns) noexcept;

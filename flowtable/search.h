@@ -59,9 +59,9 @@ SYNFLUID_INLINE Probe FlowTable::seek(const KeyWords& words) const noexcept {
 }
 
 /// What is rare (a flow two buckets behind its home, a tag that deceived) is looked for alone.
-SYNFLUID_INLINE Found FlowTable::finish(const Search& search, const KeyWords& words) noexcept {
-  if (search.slot == Search::kUnknown || !holds(search.place, words)) return find_value(words);
-  return {search.at.home * kSlots + search.slot, &search.place.rest().value};
+SYNFLUID_INLINE FlowIndex FlowTable::finish(const Search& search, const KeyWords& words) const noexcept {
+  if (search.slot == Search::kUnknown || !holds(search.place, words)) return find(words);
+  return search.at.home * kSlots + search.slot;
 }
 
 }  // namespace synfluid::flowtable

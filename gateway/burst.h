@@ -54,10 +54,10 @@ struct Lookups {
   }
   /// `now` is the table's version: a SYN earlier in the burst may have made an entry, a reset may have
   /// removed one.
-  SYNFLUID_INLINE flowtable::Found find(flowtable::FlowTable& table, uint32_t now, size_t i,
-                                        const flowtable::KeyWords& words) const noexcept {
-    if (now != version) return table.find_value(words);
-    if ((known >> i & 1) == 0) return {};
+  SYNFLUID_INLINE flowtable::FlowIndex find(const flowtable::FlowTable& table, uint32_t now, size_t i,
+                                            const flowtable::KeyWords& words) const noexcept {
+    if (now != version) return table.find(words);
+    if ((known >> i & 1) == 0) return flowtable::kNoFlow;
     return table.finish(searches[i], words);
   }
 };

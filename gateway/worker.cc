@@ -208,8 +208,7 @@ void Worker::act_or_decide(Burst& burst, size_t i) {
   const ParsedPacket packet = parse_packet(bytes_of(frame));
   const Side side = burst.sides[i];
   if (packet.kind != PacketKind::kTcp) return transmit(opposite(side), frame);
-  const FlowIndex flow =
-      burst.lookups.find(*table_, version_, i, flowtable::KeyWords::of(packet.flow.key)).flow;
+  const FlowIndex flow = burst.lookups.find(*table_, version_, i, flowtable::KeyWords::of(packet.flow.key));
   if (flow != flowtable::kNoFlow) return act(flow, frame, packet, side, burst.handed_over);
   decide(frame, packet, side, burst.handed_over);
 }

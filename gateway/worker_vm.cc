@@ -246,7 +246,7 @@ void Worker::forward(uint32_t number, VmBurst& burst) {
   bool saw_answer = false;
   for (size_t i = 0; i < burst.count; ++i) {
     const FlowIndex flow =
-        burst.lookups.find(*table_, version_, i, flowtable::KeyWords::of(burst.packets[i].flow.key)).flow;
+        burst.lookups.find(*table_, version_, i, flowtable::KeyWords::of(burst.packets[i].flow.key));
     if (flow != flowtable::kNoFlow && state(flow) == FlowState::kPending && !saw_answer) {
       wait_now_ns_ = waiting_clock_.now_ns();  // an answer's time is told to the microsecond
       saw_answer = true;

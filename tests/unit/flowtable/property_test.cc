@@ -162,9 +162,8 @@ class Pair {
         continue;
       }
       const bool is_known = (narrowed.known >> i & 1) != 0;
-      const Found found = is_known ? table_->finish(searches[i], KeyWords::of(keys[i])) : Found{};
-      ASSERT_EQ(found.flow, expected[i]);
-      ASSERT_EQ(found.value, found.flow == kNoFlow ? nullptr : &table_->value(found.flow));
+      const FlowIndex found = is_known ? table_->finish(searches[i], KeyWords::of(keys[i])) : kNoFlow;
+      ASSERT_EQ(found, expected[i]);
     }
   }
 
@@ -292,13 +291,19 @@ TEST(TagMatch, SimdAndPortableGiveTheSameSlots) {
         static_cast<uint16_t>((random() % 2 == 0 ? line.tags[random() % kSlots] : random()) & kTagMask);
     uint32_t expected = 0;
     for (uint32_t s = 0; s < kSlots; ++s) expected |= (line.tags[s] & kTagMask) == wanted ? 1u << s : 0;
+    const uint16_t word = line.tags[random() % kSlots];
+    uint32_t equal = 0;
+    for (uint32_t s = 0; s < kSlots; ++s) equal |= line.tags[s] == word ? 1u << s : 0;
     ASSERT_EQ(BaselineMatch::slots(line, wanted), expected);
+    ASSERT_EQ(BaselineMatch::equal(line, word), equal);
 #if defined(__SSE2__)
     if (cpu_has_avx512()) {
       ASSERT_EQ(Avx512Match::slots(line, wanted), expected);
+      ASSERT_EQ(Avx512Match::equal(line, word), equal);
     }
 #endif
     ASSERT_EQ(PortableMatch::slots(line, wanted), expected);
+    ASSERT_EQ(PortableMatch::equal(line, word), equal);
   }
 }
 
