@@ -228,8 +228,8 @@ bool parse_plain_ipv4(std::span<const std::byte> frame, ParsedPacket& p) {
   p.tcp_seq = r.u32(kL4 + 4);
   p.tcp_ack = r.u32(kL4 + 8);
   const Flow words = flow(frame);
-  WireAddress{0, words.low}.store(p.flow.key.low);
-  WireAddress{0, words.high}.store(p.flow.key.high);
+  WireAddress{0, words.low()}.store(p.flow.key.low);
+  WireAddress{0, words.high()}.store(p.flow.key.high);
   // Ports and the absent tags in one store: whoever hashes the key next reads them as one word.
   static_assert(offsetof(FlowKey, low_port) + sizeof words.ports == sizeof(FlowKey));
   std::memcpy(reinterpret_cast<std::byte*>(&p.flow.key) + offsetof(FlowKey, low_port), &words.ports,

@@ -21,6 +21,9 @@ FlowHash::FlowHash(const Secret& secret) noexcept {
     const uint64_t counter = i;
     words_[i] = siphash(secret, std::span(&counter, 1));
   }
+  ipv4_low_ = words_[0] + plain_ipv4::Flow::kMapped;
+  ipv4_high_ = words_[1] + plain_ipv4::Flow::kMapped;
+  ipv4_heads_ = product(words_[2], words_[3]);
 }
 
 }  // namespace synfluid::flowtable

@@ -148,6 +148,7 @@ class FlowTable {
   /// few that are not at home, finish() compares keys. The table must not change meanwhile. seek() and
   /// finish() are inline, in flowtable/search.h.
   Probe seek(const KeyWords& words) const noexcept;
+  Probe seek(const plain_ipv4::Flow& flow) const noexcept;
   /// Of kBurst searches at most; a bit for each. Those of `careless` need not know which plain flow they are
   /// of, or whether of one at all.
   Narrowed narrow(std::span<Search> searches, uint32_t careless = 0) noexcept {
@@ -227,6 +228,7 @@ class FlowTable {
 
   Place place(FlowIndex flow) const noexcept { return Place(rows_, flow / kSlots, flow % kSlots); }
   uint64_t home_of(uint64_t hash) const noexcept;
+  Probe seek(uint64_t hash) const noexcept;
   Probe probe(const KeyWords& words) const noexcept;
   uint32_t behind(uint32_t bucket, const Probe& at) const noexcept;
   static bool holds(const Place& place, const KeyWords& words) noexcept;

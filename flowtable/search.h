@@ -52,7 +52,14 @@ SYNFLUID_INLINE void FlowTable::prefetch_place(const Place& place) noexcept {
 }
 
 SYNFLUID_INLINE Probe FlowTable::seek(const KeyWords& words) const noexcept {
-  const uint64_t hash = hash_(words);
+  return seek(hash_(words));
+}
+
+SYNFLUID_INLINE Probe FlowTable::seek(const plain_ipv4::Flow& flow) const noexcept {
+  return seek(hash_(flow));
+}
+
+SYNFLUID_INLINE Probe FlowTable::seek(uint64_t hash) const noexcept {
   const uint64_t home = home_of(hash);
   prefetch(&tags_[home]);
   return Probe::of(hash, home);

@@ -166,8 +166,7 @@ void Worker::glance(Burst& burst, Group group) {
     const auto bytes = bytes_of(burst.frames[i]);
     bool goes_on;
     if (burst.frames[i]->nb_segs == 1 && plain_ipv4::is(bytes)) {
-      const plain_ipv4::Flow flow = plain_ipv4::flow(bytes);
-      burst.lookups.searches[i].at = table_->seek({0, flow.low, 0, flow.high, flow.ports});
+      burst.lookups.searches[i].at = table_->seek(plain_ipv4::flow(bytes));
       goes_on = (static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]) & kTurns) == 0;
     } else {
       goes_on = glance_by_parsing(burst, i);

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <random>
 #include <vector>
 
+#include "base/packet.h"
+#include "base/plain_ipv4.h"
 #include "tests/unit/flowtable/table_support.h"
 
 namespace synfluid::flowtable {
@@ -53,6 +56,23 @@ TEST(FlowHash, HasNoCollisionAmongHalfAMillionFlows) {
   for (uint64_t i = 0; i < 500'000; ++i) seen.push_back(hash(key_of(i)));
   std::ranges::sort(seen);
   EXPECT_EQ(std::ranges::adjacent_find(seen), seen.end());
+}
+
+TEST(FlowHash, IsTheSameOfAnIpv4FrameAndOfItsKey) {
+  const FlowHash hash(kSecret);
+  std::mt19937_64 random(3);
+  std::array<std::byte, 54> frame{};
+  const auto put = [&frame](size_t at, uint64_t value) { frame[at] = static_cast<std::byte>(value); };
+  put(12, 0x08), put(14, 0x45), put(17, 40), put(23, 6), put(46, 0x50);
+  for (int round = 0; round < 10'000; ++round) {
+    for (size_t at = 26; at < 38; ++at) put(at, random());
+    if (round % 4 == 0) std::copy_n(frame.begin() + 26, 4, frame.begin() + 30);  // both ends one address
+    if (round % 8 == 0) std::copy_n(frame.begin() + 34, 2, frame.begin() + 36);  // and one port
+    const ParsedPacket packet = parse_packet_by_steps(frame);
+    ASSERT_EQ(packet.kind, PacketKind::kTcp);
+    ASSERT_TRUE(plain_ipv4::is(frame));
+    ASSERT_EQ(hash(plain_ipv4::flow(frame)), hash(packet.flow.key)) << "round " << round;
+  }
 }
 
 TEST(FlowHash, DependsOnBothHalvesOfTheSecret) {
