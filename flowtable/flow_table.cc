@@ -89,11 +89,11 @@ FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) cons
   uint32_t bucket = at.home;
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const TagLine& line = tags_[bucket];
-    for (uint32_t mask = BaselineMatch::slots(line, at.marked_tag()); mask != 0; mask &= mask - 1) {
+    for (uint32_t mask = BaselineMatch::slots(line, at.tag()); mask != 0; mask &= mask - 1) {
       const uint32_t slot = lowest_slot(mask);
       if (holds(Place(rows_, bucket, slot), words)) return bucket * kSlots + slot;
     }
-    if (line.passed[at.filter_class()] == 0) return kNoFlow;
+    if (at.passed(line) == 0) return kNoFlow;
     bucket = behind(bucket, at);
     if (bucket == at.home) return kNoFlow;
   }
@@ -116,8 +116,7 @@ size_t FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out
     const size_t count = std::min(kBurst, keys.size() - done);
     for (size_t i = 0; i < count; ++i) searches[i].at = seek(KeyWords::of(keys[done + i]));
     std::fill_n(out.begin() + static_cast<ptrdiff_t>(done), count, kNoFlow);
-    Narrowed narrowed;
-    (this->*narrow_.careful)(std::span(searches).first(count), 0, narrowed);
+    Narrowed narrowed = (this->*narrow_.careful)(std::span(searches).first(count), 0);
     if (narrowed.behind != 0) settle_behind(searches, narrowed, 0);
     for (uint32_t mask = narrowed.known; mask != 0; mask &= mask - 1) {
       const uint32_t i = static_cast<uint32_t>(std::countr_zero(mask));
@@ -140,9 +139,8 @@ SYNFLUID_INLINE void FlowTable::choose(Search& search, uint32_t slot) const noex
 
 /// True if no flow in these slots is other than plain; then they are seen.
 SYNFLUID_INLINE bool FlowTable::see_plain(TagLine& line, uint32_t slots) noexcept {
-  for (uint32_t left = slots; left != 0; left &= left - 1)
-    if ((line.tags[lowest_slot(left)] & tag_bit::kPlain) == 0) return false;
-  for (uint32_t left = slots; left != 0; left &= left - 1) line.tags[lowest_slot(left)] |= tag_bit::kSeen;
+  if ((slots & ~line.plain) != 0) return false;
+  line.seen |= slots;
   return true;
 }
 
@@ -151,34 +149,56 @@ SYNFLUID_INLINE void FlowTable::go_behind(Search& search) const noexcept {
   prefetch(&tags_[search.at.home]);
 }
 
-// The bits are gathered in variables of the function's own: a struct that is returned lives on the stack.
-template <class Match, FlowTable::Care kCare>
-SYNFLUID_INLINE void FlowTable::narrow_by(std::span<Search> searches, uint32_t careless,
-                                          Narrowed& narrowed) const noexcept {
-  static_assert(kBurst == 32, "a bit for each search");
-  uint32_t known = 0;
-  uint32_t plain = 0;
-  uint32_t behind_home = 0;
-  for (uint32_t bit = 1; Search & s : searches) {
-    TagLine& line = tags_[s.at.home];
-    const uint32_t slots = Match::slots(line, s.at.marked_tag());
-    const bool is_careless = kCare == Care::kAsAsked && (careless & bit) != 0;
-    // What most packets of plain flows find: there is nothing to be done.
-    if (is_careless && line.passed[s.at.filter_class()] == 0 &&
-        Match::equal(line, s.at.marked_tag()) == slots) {
-      plain |= bit;
-    } else if (slots != 0 && !(is_careless && see_plain(line, slots))) {
-      choose(s, lowest_slot(slots));
-      known |= bit;
-    } else if (line.passed[s.at.filter_class()] != 0) {
-      go_behind(s);
-      behind_home |= bit;
-    } else if (is_careless) {
-      plain |= bit;
-    }
-    bit <<= 1;
+/// A bit for each search that is over if it is careless: all flows at home with the tag are plain and seen,
+/// or there are none, and none of the class has passed. So it is for nearly all, and what nearly all need is
+/// done without a branch.
+template <class Match>
+SYNFLUID_INLINE uint32_t FlowTable::passing(std::span<const Search> searches) const noexcept {
+  uint32_t over = 0;
+  for (size_t i = searches.size(); i-- > 0;) {
+    const Probe& at = searches[i].at;
+    const TagLine& line = tags_[at.home];
+    const uint32_t open = (Match::slots(line, at.tag()) & ~line.seen) | at.passed(line);
+    over = over * 2 + (open == 0);
   }
-  narrowed = {.known = known, .plain = plain, .behind = behind_home};
+  return over;
+}
+
+/// Compares the tags of one search; `bit` is the one that stands for it.
+template <class Match>
+SYNFLUID_INLINE void FlowTable::narrow_one(Search& search, uint32_t bit, bool is_careless,
+                                           Narrowed& narrowed) const noexcept {
+  TagLine& line = tags_[search.at.home];
+  const uint32_t slots = Match::slots(line, search.at.tag());
+  if (slots != 0 && !(is_careless && see_plain(line, slots))) {
+    choose(search, lowest_slot(slots));
+    narrowed.known |= bit;
+  } else if (search.at.passed(line) != 0) {
+    go_behind(search);
+    narrowed.behind |= bit;
+  } else if (is_careless) {
+    narrowed.plain |= bit;
+  }
+}
+
+template <class Match, FlowTable::Care kCare>
+SYNFLUID_INLINE Narrowed FlowTable::narrow_by(std::span<Search> searches, uint32_t careless) const noexcept {
+  static_assert(kBurst == 32, "a bit for each search");
+  Narrowed narrowed;
+  if constexpr (kCare == Care::kFull) {
+    for (uint32_t bit = 1; Search & s : searches) {
+      narrow_one<Match>(s, bit, false, narrowed);
+      bit <<= 1;
+    }
+  } else {
+    narrowed.plain = careless & passing<Match>(searches);
+    const uint32_t all = static_cast<uint32_t>((uint64_t{1} << searches.size()) - 1);
+    for (uint32_t left = all & ~narrowed.plain; left != 0; left &= left - 1) {
+      const uint32_t bit = left & -left;
+      narrow_one<Match>(searches[lowest_slot(left)], bit, (careless & bit) != 0, narrowed);
+    }
+  }
+  return narrowed;
 }
 
 /// A careless search is over when it has come to the last bucket; another that has to go farther than one
@@ -192,8 +212,8 @@ void FlowTable::settle_behind(std::span<Search> searches, Narrowed& narrowed,
     narrowed.known |= bit;
     for (uint32_t steps = 1; steps < kWindow; ++steps) {
       TagLine& line = tags_[s.at.home];
-      const uint32_t slots = BaselineMatch::slots(line, s.at.marked_tag());
-      const bool is_last = line.passed[s.at.filter_class()] == 0;
+      const uint32_t slots = BaselineMatch::slots(line, s.at.tag());
+      const bool is_last = s.at.passed(line) == 0;
       const bool is_plain = (careless & bit) != 0 && see_plain(line, slots);
       if (!is_plain && slots != 0) choose(s, lowest_slot(slots));
       if (is_last && (is_plain || slots == 0)) {
@@ -208,22 +228,20 @@ void FlowTable::settle_behind(std::span<Search> searches, Narrowed& narrowed,
 }
 
 template <FlowTable::Care kCare>
-void FlowTable::narrow_portable(std::span<Search> searches, uint32_t careless,
-                                Narrowed& narrowed) const noexcept {
-  narrow_by<PortableMatch, kCare>(searches, careless, narrowed);
+Narrowed FlowTable::narrow_portable(std::span<Search> searches, uint32_t careless) const noexcept {
+  return narrow_by<PortableMatch, kCare>(searches, careless);
 }
 
 #if defined(__SSE2__)
 template <FlowTable::Care kCare>
-void FlowTable::narrow_sse2(std::span<Search> searches, uint32_t careless,
-                            Narrowed& narrowed) const noexcept {
-  narrow_by<Sse2Match, kCare>(searches, careless, narrowed);
+Narrowed FlowTable::narrow_sse2(std::span<Search> searches, uint32_t careless) const noexcept {
+  return narrow_by<Sse2Match, kCare>(searches, careless);
 }
 
 template <FlowTable::Care kCare>
-SYNFLUID_AVX512 void FlowTable::narrow_avx512(std::span<Search> searches, uint32_t careless,
-                                              Narrowed& narrowed) const noexcept {
-  narrow_by<Avx512Match, kCare>(searches, careless, narrowed);
+SYNFLUID_AVX512 Narrowed FlowTable::narrow_avx512(std::span<Search> searches,
+                                                  uint32_t careless) const noexcept {
+  return narrow_by<Avx512Match, kCare>(searches, careless);
 }
 
 FlowTable::Narrow FlowTable::narrow_by(TagCompare compare) noexcept {
@@ -247,7 +265,7 @@ FlowIndex FlowTable::free_slot(const Probe& at) const noexcept {
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const uint32_t free = BaselineMatch::slots(tags_[bucket], 0);
     if (free != 0) return bucket * kSlots + lowest_slot(free);
-    if (tags_[bucket].passed[at.filter_class()] == kMostPassed) return kNoFlow;
+    if (at.passed(tags_[bucket]) == kMostPassed) return kNoFlow;
     bucket = behind(bucket, at);
     if (bucket == at.home) return kNoFlow;
   }
@@ -256,10 +274,9 @@ FlowIndex FlowTable::free_slot(const Probe& at) const noexcept {
 
 /// Tells every bucket from home up to `end_bucket` that a flow went past, or (step -1) that it is gone.
 void FlowTable::count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept {
-  for (uint32_t bucket = at.home; bucket != end_bucket; bucket = behind(bucket, at)) {
-    uint8_t& passed = tags_[bucket].passed[at.filter_class()];
-    passed = static_cast<uint8_t>(passed + step);
-  }
+  const uint64_t change = step < 0 ? -at.one_passed() : at.one_passed();
+  for (uint32_t bucket = at.home; bucket != end_bucket; bucket = behind(bucket, at))
+    tags_[bucket].passed += change;
 }
 
 /// Takes the slot, so that the next key finds another one, and brings in what fill() writes.
@@ -267,7 +284,9 @@ SYNFLUID_INLINE FlowIndex FlowTable::claim(const Probe& at, bool plain) noexcept
   const FlowIndex flow = free_slot(at);
   if (flow == kNoFlow) return kNoFlow;
   const uint32_t bucket = flow / kSlots;
-  tags_[bucket].tags[flow % kSlots] = plain ? at.tag() | tag_bit::kPlain : at.tag();
+  TagLine& line = tags_[bucket];
+  line.tags[flow % kSlots] = at.tag();
+  line.plain |= uint32_t{plain} << flow % kSlots;
   prefetch_place(place(flow));
   prefetch(&wheel_.line(bucket));
   if (bucket != at.home) {
@@ -322,7 +341,11 @@ void FlowTable::erase(FlowIndex flow) noexcept {
   assert(contains(flow));
   const uint32_t bucket = flow / kSlots;
   const Probe at = probe(words(flow));
-  tags_[bucket].tags[flow % kSlots] = 0;
+  TagLine& line = tags_[bucket];
+  const uint32_t others = ~(1u << flow % kSlots);
+  line.tags[flow % kSlots] = 0;
+  line.plain &= others;
+  line.seen &= others;
   count_pass(at, bucket, -1);
   counters_.erased.add(1);
   counters_.size.subtract(1);
@@ -384,8 +407,8 @@ size_t FlowTable::visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> ou
   for (uint32_t mask = due_slots(line, tags, tick); mask != 0 && count < out.size(); mask &= mask - 1) {
     const uint32_t slot = lowest_slot(mask);
     FlowValue& v = value(bucket * kSlots + slot);
-    if ((tags.tags[slot] & tag_bit::kSeen) != 0) {
-      tags.tags[slot] &= static_cast<uint16_t>(~tag_bit::kSeen);
+    if ((tags.seen >> slot & 1) != 0) {
+      tags.seen ^= 1u << slot;
       v.seen_tick = wheel_.stamp(now_ns);
     }
     if (tick_before(tick, due(v))) {
@@ -411,7 +434,7 @@ FlowIndex FlowTable::eviction_candidate(const FlowKey& key, FlowState state) con
     for (uint32_t slot = 0; slot < kSlots; ++slot) {
       const FlowIndex flow = bucket * kSlots + slot;
       if (!contains(flow) || value(flow).state != state) continue;
-      const bool is_seen = (tags_[bucket].tags[slot] & tag_bit::kSeen) != 0;
+      const bool is_seen = (tags_[bucket].seen >> slot & 1) != 0;
       const bool is_older =
           oldest == kNoFlow ||
           (is_seen == oldest_is_seen ? tick_before(value(flow).seen_tick, value(oldest).seen_tick)

@@ -1,17 +1,16 @@
 // clang-format off
 // One worker's flows: a hash table of fixed memory whose entries never move, with timers.
 //
-//   hash(key, secret) = 64 bits ──▶ home bucket (upper 32) │ step (6) │ filter class (4) │ tag (13)
-//   a slot's word among the tags: taken (1) │ plain (1) │ seen (1) │ tag (13)
+//   hash(key, secret) = 64 bits ──▶ home bucket (upper 32) │ step (6) │ filter class (4) │ tag (15)
 //
-//            one line per bucket                   one line per bucket
-//   tags_   ┌─────────────────┬─────────────┐  timers_ ┌─────────────────┬──────────────┐
-//   home ─▶ │ tag × 24        │ passed × 16 │          │ armed tick × 24 │ next prev at │ ◀─▶ timing wheel
-//           ├─────────────────┼─────────────┤          ├─────────────────┼──────────────┤     of buckets
-//     …     │ …               │             │          │                 │              │
-//   home    ├─────────────────┼─────────────┤          ├─────────────────┼──────────────┤
-//   + step  │ …               │             │          │                 │              │
-//           └──────┬──────────┴─────────────┘          └─────────────────┴──────────────┘
+//            one line per bucket                               one line per bucket
+//   tags_   ┌────────────┬─────────────┬────────────┐  timers_ ┌─────────────────┬──────────────┐
+//   home ─▶ │ tag × 24   │ passed × 16 │ plain seen │          │ armed tick × 24 │ next prev at │ ◀─▶ timing
+//           ├────────────┼─────────────┼────────────┤          ├─────────────────┼──────────────┤     wheel of
+//     …     │ …          │             │            │          │                 │              │     buckets
+//   home    ├────────────┼─────────────┼────────────┤          ├─────────────────┼──────────────┤
+//   + step  │ …          │             │            │          │                 │              │
+//           └──────┬─────┴─────────────┴────────────┘          └─────────────────┴──────────────┘
 //                  │ index = bucket · 24 + slot, until the flow is erased
 //   rows_          ▼ 18 lines for 24 slots: each line holds one flow, and a third of another
 //           ┌─────────────┬──────────────┬────────────────────┬──────────────────┐
@@ -99,21 +98,21 @@ struct Config {
 };
 
 /// Where a key belongs, and what to look for there: the home bucket, and of the lower half of the hash the
-/// filter class (bits 28-31), step (16-21) and tag (0-12), with all of tag_bit:: above it. Taken apart where
-/// it is needed, not before.
+/// filter class (bits 28-31), step (16-21) and tag (0-14). Taken apart where it is needed, not before.
 struct Probe {
   uint32_t home;
   uint32_t bits;
 
   /// In one word, so that it is put away by one store.
-  static Probe of(uint64_t hash, uint64_t home) {
-    constexpr uint64_t kAllBits = tag_bit::kTaken | tag_bit::kMarks;
-    return std::bit_cast<Probe>((hash | kAllBits) << 32 | home);
-  }
-  uint32_t filter_class() const { return bits >> 28; }
-  /// As a plain flow's that was seen.
-  uint16_t marked_tag() const { return static_cast<uint16_t>(bits); }
-  uint16_t tag() const { return marked_tag() & kTagMask; }
+  static Probe of(uint64_t hash, uint64_t home) { return std::bit_cast<Probe>((hash | kTaken) << 32 | home); }
+  uint16_t tag() const { return static_cast<uint16_t>(bits); }
+  /// Flows of the key's filter class that went past a bucket.
+  uint32_t passed(const TagLine& line) const { return static_cast<uint32_t>(line.passed >> shift() & 0xf); }
+  /// One of them, as it stands in `passed`.
+  uint64_t one_passed() const { return uint64_t{1} << shift(); }
+
+ private:
+  uint32_t shift() const { return bits >> 28 << 2; }
 };
 
 /// A look-up under way. Plain data: seek() gives `at`, narrow() the rest.
@@ -152,9 +151,7 @@ class FlowTable {
   /// Of kBurst searches at most; a bit for each. Those of `careless` need not know which plain flow they are
   /// of, or whether of one at all.
   Narrowed narrow(std::span<Search> searches, uint32_t careless = 0) noexcept {
-    Narrowed narrowed;
-    (this->*narrow_.careless)(searches, careless, narrowed);
-    return narrowed;
+    return (this->*narrow_.careless)(searches, careless);
   }
   /// Those behind home become known, plain or missed.
   void settle(std::span<Search> searches, Narrowed& narrowed, uint32_t careless = 0) noexcept {
@@ -239,18 +236,21 @@ class FlowTable {
   void go_behind(Search& search) const noexcept;
   void choose(Search& search, uint32_t slot) const noexcept;
   void settle_behind(std::span<Search> searches, Narrowed& narrowed, uint32_t careless) const noexcept;
+  template <class Match>
+  uint32_t passing(std::span<const Search> searches) const noexcept;
+  template <class Match>
+  void narrow_one(Search& search, uint32_t bit, bool is_careless, Narrowed& narrowed) const noexcept;
   template <class Match, Care kCare>
-  void narrow_by(std::span<Search> searches, uint32_t careless, Narrowed& narrowed) const noexcept;
+  Narrowed narrow_by(std::span<Search> searches, uint32_t careless) const noexcept;
   template <Care kCare>
-  void narrow_portable(std::span<Search> searches, uint32_t careless, Narrowed& narrowed) const noexcept;
+  Narrowed narrow_portable(std::span<Search> searches, uint32_t careless) const noexcept;
   template <Care kCare>
-  void narrow_sse2(std::span<Search> searches, uint32_t careless, Narrowed& narrowed) const noexcept;
+  Narrowed narrow_sse2(std::span<Search> searches, uint32_t careless) const noexcept;
   template <Care kCare>
-  void narrow_avx512(std::span<Search> searches, uint32_t careless, Narrowed& narrowed) const noexcept;
+  Narrowed narrow_avx512(std::span<Search> searches, uint32_t careless) const noexcept;
   /// What compares the tags of searches among which some are careless, and of those among which none is.
   struct Narrow {
-    using Function = void (FlowTable::*)(std::span<Search> searches, uint32_t careless,
-                                         Narrowed& narrowed) const noexcept;
+    using Function = Narrowed (FlowTable::*)(std::span<Search> searches, uint32_t careless) const noexcept;
     Function careless;
     Function careful;
   };

@@ -52,23 +52,19 @@ inline constexpr uint8_t kOpenedByHigh = 0x01;
 inline constexpr uint8_t kPlain = 0x02;
 }  // namespace flow_flag
 
-/// A slot's word in its bucket's line of tags; 0 is a free slot. What is not named here is tag.
-namespace tag_bit {
+/// In every tag, so that none is 0: a free slot.
 inline constexpr uint16_t kTaken = 0x8000;
-inline constexpr uint16_t kPlain = 0x4000;  ///< the flow is plain: flow_flag::kPlain
-inline constexpr uint16_t kSeen = 0x2000;   ///< a plain flow's: touched since its timer last looked
-inline constexpr uint16_t kMarks = kPlain | kSeen;
-}  // namespace tag_bit
-/// What is the flow's own, and is compared.
-inline constexpr uint16_t kTagMask = static_cast<uint16_t>(~tag_bit::kMarks);
 
-/// One line per bucket that answers most look-ups. passed[c] counts the flows of filter
-/// class c that went past this bucket because it had no room.
+/// Flows of one filter class that can be counted past a bucket.
+inline constexpr uint32_t kMostPassed = 15;
+
+/// One line per bucket that answers most look-ups.
 struct alignas(kLine) TagLine {
   std::array<uint16_t, kSlots> tags;
-  std::array<uint8_t, 16> passed;
+  uint64_t passed;  ///< 4 bits by filter class: flows that went past this bucket because it had no room
+  uint32_t plain;   ///< a bit by slot: the flow is plain (flow_flag::kPlain)
+  uint32_t seen;    ///< a bit by slot: the flow is plain, and was touched since its timer last looked
 };
-inline constexpr uint8_t kMostPassed = 255;
 
 struct AddressWords {
   uint64_t head;

@@ -1,5 +1,4 @@
-// Which slots of a bucket have a tag, with whatever marks, and which are equal to a word: a bit per slot. The
-// same answers by AVX-512, by SSE2 and by plain C++.
+// Which slots of a bucket have a tag: a bit per slot. The same answers by AVX-512, by SSE2 and by plain C++.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +17,9 @@ namespace synfluid::flowtable {
 inline constexpr uint32_t kAllSlots = (1u << kSlots) - 1;
 
 struct PortableMatch {
-  /// Of `tag` what is not in kTagMask does not count.
   static uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
-    return slots_by(line, [tag](uint16_t word) { return ((word ^ tag) & kTagMask) == 0; });
-  }
-  static uint32_t equal(const TagLine& line, uint16_t wanted) noexcept {
-    return slots_by(line, [wanted](uint16_t word) { return word == wanted; });
-  }
-
- private:
-  template <class Is>
-  static uint32_t slots_by(const TagLine& line, Is is) noexcept {
     uint32_t mask = 0;
-    for (uint32_t s = 0; s < kSlots; ++s) mask |= static_cast<uint32_t>(is(line.tags[s])) << s;
+    for (uint32_t s = 0; s < kSlots; ++s) mask |= static_cast<uint32_t>(line.tags[s] == tag) << s;
     return mask;
   }
 };
@@ -38,23 +27,12 @@ struct PortableMatch {
 #if defined(__SSE2__)
 struct Sse2Match {
   static uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
-    const __m128i bits = _mm_set1_epi16(static_cast<int16_t>(kTagMask));
-    const __m128i wanted = _mm_set1_epi16(static_cast<int16_t>(tag & kTagMask));
-    return slots_by(line, [&](__m128i words) { return _mm_cmpeq_epi16(_mm_and_si128(words, bits), wanted); });
-  }
-  static uint32_t equal(const TagLine& line, uint16_t wanted) noexcept {
-    const __m128i all = _mm_set1_epi16(static_cast<int16_t>(wanted));
-    return slots_by(line, [&](__m128i words) { return _mm_cmpeq_epi16(words, all); });
-  }
-
- private:
-  template <class Is>
-  static uint32_t slots_by(const TagLine& line, Is is) noexcept {
     static_assert(kSlots == 24);
+    const __m128i wanted = _mm_set1_epi16(static_cast<int16_t>(tag));
     const auto* lanes = reinterpret_cast<const __m128i*>(line.tags.data());
-    const __m128i first = is(_mm_load_si128(lanes));
-    const __m128i second = is(_mm_load_si128(lanes + 1));
-    const __m128i third = is(_mm_load_si128(lanes + 2));
+    const __m128i first = _mm_cmpeq_epi16(_mm_load_si128(lanes), wanted);
+    const __m128i second = _mm_cmpeq_epi16(_mm_load_si128(lanes + 1), wanted);
+    const __m128i third = _mm_cmpeq_epi16(_mm_load_si128(lanes + 2), wanted);
     const int low = _mm_movemask_epi8(_mm_packs_epi16(first, second));
     const int high = _mm_movemask_epi8(_mm_packs_epi16(third, _mm_setzero_si128()));
     return static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16;
@@ -70,19 +48,14 @@ inline bool cpu_has_avx512() noexcept {
          __builtin_cpu_supports("bmi2");
 }
 
-/// The line in one comparison; the filter behind the tags is compared too, and masked away. The result is a
+/// The line in one comparison; what lies behind the tags is compared too, and masked away. The result is a
 /// mask of 32 bits on purpose: GCC 12 may spill one of 16 to the stack by a store of 16 bits and read it back
 /// as 32 (seen at -O1 -fsanitize=undefined), which made slots 16 and up match by what was left in the upper
 /// half.
 struct Avx512Match {
   SYNFLUID_AVX512 static inline uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
     const __m512i wanted = _mm512_set1_epi16(static_cast<int16_t>(tag));
-    const __m512i bits = _mm512_set1_epi16(static_cast<int16_t>(kTagMask));
-    return _mm512_testn_epi16_mask(_mm512_xor_si512(_mm512_load_si512(&line), wanted), bits) & kAllSlots;
-  }
-  SYNFLUID_AVX512 static inline uint32_t equal(const TagLine& line, uint16_t wanted) noexcept {
-    const __m512i all = _mm512_set1_epi16(static_cast<int16_t>(wanted));
-    return _mm512_cmpeq_epi16_mask(_mm512_load_si512(&line), all) & kAllSlots;
+    return _mm512_mask_cmpeq_epi16_mask(kAllSlots, _mm512_load_si512(&line), wanted);
   }
 };
 #else
