@@ -151,51 +151,59 @@ void Worker::process(Burst& burst) {
   for (rte_mbuf* frame : std::span(burst.frames).first(burst.count))
     rte_prefetch0(rte_pktmbuf_mtod(frame, const void*));
   burst.lookups.version = version_;
-  for (size_t done = 0; done < burst.count + 2 * kGroup; done += kGroup) {
-    glance(burst, burst.group(done));
-    burst.lookups.narrow(*table_, burst.group(done - kGroup), burst.goes_on);
-    burst.lookups.settle(*table_, burst.group(done - 2 * kGroup), burst.goes_on);
-    dispatch(burst, burst.group(done - 2 * kGroup));
-  }
-}
-
-/// The key of each packet, and whether it may just go on. A broken frame may look like one of a known flow's
-/// here; it goes on as any frame that is not understood.
-void Worker::glance(Burst& burst, Group group) {
-  for (size_t i = group.begin; i < group.end; ++i) {
-    const auto bytes = bytes_of(burst.frames[i]);
-    bool goes_on;
-    if (burst.frames[i]->nb_segs == 1 && plain_ipv4::is(bytes)) {
-      burst.lookups.searches[i].at = table_->seek(plain_ipv4::flow(bytes));
-      goes_on = (static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]) & kTurns) == 0;
-    } else {
-      goes_on = glance_by_parsing(burst, i);
+  const size_t groups = burst.groups();
+  for (size_t step = 0; step < groups + 2; ++step) {
+    if (step < groups) glance(burst, step);
+    if (const size_t group = step - 1; group < groups)
+      burst.lookups.narrow(*table_, group, burst.count, burst.goes_on[group]);
+    if (const size_t group = step - 2; group < groups) {
+      burst.lookups.settle(*table_, group, burst.count, burst.goes_on[group]);
+      dispatch(burst, group);
     }
-    burst.goes_on |= uint64_t{goes_on} << i;
   }
 }
 
-/// Of a frame that is not plain. One that does not fit a segment is dropped when its turn comes.
-bool Worker::glance_by_parsing(Burst& burst, size_t i) {
+/// The key of each packet, and whether it may just go on. What is broken, or not TCP, may look like a packet
+/// of a known flow here: it goes on as any frame that is not understood, and so do packets of plain flows.
+/// From the last packet to the first, so that their bits come in order.
+void Worker::glance(Burst& burst, size_t group) {
+  uint32_t turns = ~uint32_t{0};  // what is behind the last does not go on
+  for (size_t i = burst.end_of(group); i-- > group * kGroup;) {
+    const auto bytes = bytes_of(burst.frames[i]);
+    uint8_t flags;
+    if (burst.frames[i]->nb_segs == 1 && plain_ipv4::has_layout(bytes)) {
+      burst.lookups.searches[i].at = table_->seek(plain_ipv4::flow(bytes));
+      flags = static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]);
+    } else {
+      flags = glance_by_parsing(burst, i);
+    }
+    turns = turns * 2 + ((flags & kTurns) != 0);
+  }
+  burst.goes_on[group] = ~turns;
+}
+
+/// Of a frame that is not plain; returns its TCP flags. One that does not fit a segment is dropped when its
+/// turn comes.
+uint8_t Worker::glance_by_parsing(Burst& burst, size_t i) {
   ParsedPacket packet;
   if (rte_mbuf* const frame = burst.frames[i]; frame->nb_segs == 1 || rte_pktmbuf_linearize(frame) == 0)
     packet = parse_packet(bytes_of(frame));
   burst.lookups.searches[i].at = table_->seek(flowtable::KeyWords::of(packet.flow.key));
-  return packet.kind == PacketKind::kTcp && !packet.has_flag(kTurns);
+  return packet.kind == PacketKind::kTcp ? packet.tcp_flags : kTurns;
 }
 
 /// What becomes of each packet. Most of most flows: the policy lets the flow pass, and it neither begins nor
 /// ends.
-void Worker::dispatch(Burst& burst, Group group) {
-  const Lookups& lookups = burst.lookups;
-  for (size_t i = group.begin; i < group.end;) {
+void Worker::dispatch(Burst& burst, size_t group) {
+  const uint32_t plain = burst.lookups.narrowed[group].plain;
+  for (size_t i = group * kGroup; i < burst.end_of(group);) {
     size_t run = 0;
-    if (version_ == lookups.version) run = static_cast<size_t>(std::countr_one(lookups.plain >> i));
+    if (version_ == burst.lookups.version) run = static_cast<size_t>(std::countr_one(plain >> i % kGroup));
     if (run == 0) {
       act_or_decide(burst, i++);
       continue;
     }
-    run = burst.handed_over ? 1 : std::min(run, group.end - i);
+    if (burst.handed_over) run = 1;  // of either side
     transmit(opposite(burst.sides[i]), std::span(burst.frames).subspan(i, run));
     i += run;
   }

@@ -139,9 +139,9 @@ class Worker {
   size_t receive(Side side);
   size_t receive_handed_over();
   void process(Burst& burst);
-  void glance(Burst& burst, Group group);
-  bool glance_by_parsing(Burst& burst, size_t i);
-  void dispatch(Burst& burst, Group group);
+  void glance(Burst& burst, size_t group);
+  uint8_t glance_by_parsing(Burst& burst, size_t i);
+  void dispatch(Burst& burst, size_t group);
   void act_or_decide(Burst& burst, size_t i);
   void run_timers();
   void end_turn();

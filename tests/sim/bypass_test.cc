@@ -85,6 +85,30 @@ TEST_F(BypassSim, DataInOneBurstWithTheSynThatGivesItsFlowAVmGoesThereToo) {
   EXPECT_EQ(guest(0).receive_all(), (std::vector<Frame>{wire_.from_client({}), data}));
 }
 
+/// Where an IPv4 header says what it carries.
+constexpr size_t kFragmentAt = 14 + 6;
+constexpr size_t kProtocolAt = 14 + 9;
+
+TEST_F(BypassSim, WhatIsNotTcpPassesWhateverFlowItsBytesLookLike) {
+  begin();
+  const Wire served;
+  Guest& guest = connect(served);
+  expect_passes(Side::kAccess, {wire_.from_client({})});
+  for (const Wire& wire : {served, wire_}) {
+    for (const uint8_t flags : {kAck, kSyn, kRst}) {
+      Frame udp = wire.from_client({.flags = flags, .seq = 1001, .ack = 8});
+      udp[kProtocolAt] = std::byte{17};
+      Frame first_piece = wire.from_client({.flags = flags, .seq = 1001, .ack = 8});
+      first_piece[kFragmentAt] = std::byte{0x20};  // more fragments
+      Frame later_piece = first_piece;
+      later_piece[kFragmentAt + 1] = std::byte{1};
+      expect_passes(Side::kAccess, {udp, first_piece, later_piece});
+    }
+  }
+  EXPECT_TRUE(guest.receive_all().empty());
+  EXPECT_EQ(entries(), 2u);
+}
+
 TEST_F(BypassSim, AFullTablePassesPacketsAndMakesRoomForAFlowWithAVm) {
   begin(24);
   for (uint16_t port = 1; port <= 30; ++port)
