@@ -6,8 +6,9 @@
 // median over the groups. "pcap": DPDK's net_pcap port deals a capture over and over (each of its flows once,
 // in random order), net_null takes what comes out; dpdk-testpmd does the same with macswap on the same ports,
 // in turns with us. There the CPU time of the forwarding thread counts, so that a busy machine is unfair to
-// neither. "memif": the same two between ports of net_memif, which have somebody at their other end; it is
-// he who holds the clock (fastpath_memif.h).
+// neither. What memory alone allows there is shown by a third, which does nothing but read, for each packet,
+// one line out of as many as the tags of its flows take up. "memif": the same two between ports of net_memif,
+// which have somebody at their other end; it is he who holds the clock (fastpath_memif.h).
 #include <algorithm>
 #include <atomic>
 #include <fstream>
@@ -27,6 +28,7 @@
 #include "bench/flow_frames.h"
 #include "bench/report.h"
 #include "bench/testpmd.h"
+#include "flowtable/search.h"
 #include "gateway/eal.h"
 #include "gateway/ports.h"
 #include "gateway/worker.h"
@@ -161,6 +163,59 @@ class Bench {
   std::unique_ptr<Worker> worker_;
 };
 
+/// The least that a look-up takes: each frame sends one random line of `lines` on its way into the cache, and
+/// is forwarded when it has been read.
+class LineReader {
+ public:
+  static Result<std::unique_ptr<LineReader>> create(uint64_t flows) {
+    // A bucket's line of tags has 24 of them.
+    const auto lines = static_cast<size_t>(static_cast<double>(flows) / kLoad / flowtable::kSlots);
+    auto memory = flowtable::Pages::map(lines * flowtable::kLine, flowtable::PageSize::kHuge);
+    if (!memory) return memory.error();
+    return std::unique_ptr<LineReader>(new LineReader(std::move(*memory), lines));
+  }
+
+  /// Packets per second of CPU time.
+  double packets_per_second(gateway::PacketIo& ports, double seconds) {
+    uint64_t packets = 0;
+    const double start = cpu_seconds();
+    double spent = 0;
+    for (; spent < seconds; spent = cpu_seconds() - start)
+      for (size_t turn = 0; turn < kTurnsPerLook; ++turn) packets += forward(ports);
+    return static_cast<double>(packets) / spent;
+  }
+
+ private:
+  LineReader(flowtable::Pages memory, size_t lines) : memory_(std::move(memory)), lines_(lines) {
+    std::memset(memory_.data(), 0, memory_.size());  // or all would be one page, of zeros
+  }
+
+  size_t forward(gateway::PacketIo& ports) {
+    std::array<rte_mbuf*, kBurst> frames;
+    std::array<const std::byte*, kBurst> lines;
+    const size_t count = ports.rx_burst(Side::kAccess, frames);
+    for (size_t i = 0; i < count; ++i) {
+      uint64_t addresses;
+      std::memcpy(&addresses, rte_pktmbuf_mtod_offset(frames[i], std::byte*, kAddressesAt), sizeof addresses);
+      lines[i] = line_of(addresses);
+      flowtable::prefetch(lines[i]);
+    }
+    uint8_t sum = 0;
+    for (size_t i = 0; i < count; ++i) sum ^= static_cast<uint8_t>(*lines[i]);
+    if (sum != 0) return 0;  // they are all zero, which the compiler does not know
+    return ports.tx_burst(Side::kCore, std::span(frames).first(count));
+  }
+  const std::byte* line_of(uint64_t addresses) const {
+    constexpr uint64_t kOdd = 0x9e3779b97f4a7c15;
+    const uint64_t hash = addresses * kOdd >> 32;
+    return memory_.data() + (hash * lines_ >> 32) * flowtable::kLine;
+  }
+
+  static constexpr size_t kAddressesAt = 26;
+  const flowtable::Pages memory_;
+  const uint64_t lines_;
+};
+
 /// Every flow once, in random order, as packets of the client. Removed with its owner.
 class Capture {
  public:
@@ -209,13 +264,16 @@ Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempo
                                .memory_mib = 1024,
                                .burst = kBurst});
   if (!peer) return peer.error();
-  std::vector<double> ours, theirs, ratios;
+  auto reader = LineReader::create(flows);
+  if (!reader) return reader.error();
+  std::vector<double> ours, theirs, ratios, limits;
   for (int round = 0; round < options.rounds; ++round) {
     ours.push_back(bench.packets_per_second((*ports)->io(0), options.seconds) / 1e6);
     const auto run = (*peer)->run(static_cast<int64_t>(options.seconds * kNsPerSecond));
     if (!run) return run.error();
     theirs.push_back(static_cast<double>(run->packets) / run->cpu_seconds / 1e6);
     ratios.push_back(ours.back() / theirs.back());
+    limits.push_back((*reader)->packets_per_second((*ports)->io(0), options.seconds) / 1e6 / theirs.back());
   }
   if (bench.entries() != flows) return Error(ErrorCode::kSystem, "flows have come or gone");
   report.add(Figure::of("bypass_1m", "M/s", ours));
@@ -223,6 +281,7 @@ Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempo
   Figure ratio = Figure::of("bypass_1m_over_testpmd", "x", ratios);
   ratio.peer = {.name = "dpdk-testpmd macswap", .value = median(theirs), .ratio = ratio.value};
   report.add(std::move(ratio));
+  report.add(Figure::of("one_line_over_testpmd", "x", limits));
   return {};
 }
 
