@@ -117,14 +117,16 @@ Packet parse_packet(std::span<const std::byte> head, uint32_t frame_bytes) {
   packet.kind = PacketKind::kTruncated;
   uint32_t at = kEthernetBytes;
   if (head.size() < at) return packet;
+  // In pieces of known length: a copy of one that is not takes longer to begin than the rest takes.
+  copy_bytes(&packet.link.bytes[0], head.data(), kEthernetBytes);
   uint16_t type = load_be16(&head[at - 2]);
   for (int tags = 0; is_tag(type) && tags < 2; ++tags) {
+    if (head.size() < at + kTagBytes) return packet;
+    copy_bytes(&packet.link.bytes[at], &head[at], kTagBytes);
     at += kTagBytes;
-    if (head.size() < at) return packet;
     type = load_be16(&head[at - 2]);
   }
   packet.link.length = static_cast<uint8_t>(at);
-  copy_bytes(&packet.link.bytes[0], head.data(), at);
   packet.l3_offset = static_cast<uint16_t>(at);
   packet.kind = PacketKind::kOther;
   if (type == kEtherArp) packet.kind = PacketKind::kArp;
