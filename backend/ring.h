@@ -63,11 +63,14 @@ class BackRing {
     return broken_ ? 0 : seen_ - req_;
   }
 
+  /// The same without a look.
+  uint32_t known() const noexcept { return seen_ - req_; }
+
   /// The front end's index is impossible: more requests than there are slots, or fewer than were there
   /// before.
   bool broken() const noexcept { return broken_; }
 
-  /// The request `ahead` places behind the next one. Precondition: ahead < available().
+  /// The request `ahead` places behind the next one. Precondition: ahead < known().
   Request peek(uint32_t ahead) const noexcept {
     return load_once(reinterpret_cast<const Request&>(entry(req_ + ahead)));
   }

@@ -10,6 +10,20 @@ namespace {
 /// Useless buffers that one send() goes through before it gives up.
 constexpr uint32_t kMaxBadPerCall = 64;
 
+/// How far ahead of its use a buffer is called up: a line that the guest's CPU has comes in the time of some
+/// small frames.
+constexpr uint32_t kCalledUpAhead = 16;
+
+/// GCC has this instruction only for CPUs newer than our baseline; the others take it for one that does
+/// nothing.
+void prefetch_for_write(std::byte* at) noexcept {
+#if defined(__x86_64__)
+  __asm__ volatile("prefetchw %0" : : "m"(*at));
+#else
+  __builtin_prefetch(at, 1);
+#endif
+}
+
 /// The part of a frame that goes into its i-th buffer.
 std::span<const std::byte> part(std::span<const std::byte> frame, uint32_t i) {
   const size_t at = size_t{i} * abi::kPageBytes;
@@ -51,6 +65,7 @@ bool RxPath::send(std::span<const std::byte> frame, FrameChecksum checksum) noex
     fill_staged(frame, slots, flags, buffers);
   else
     fill_mapped(frame, slots, flags, buffers);
+  call_up_later_buffer();
   state_.tallies.frames_to_guest.add();
   state_.tallies.bytes_to_guest.add(frame.size());
   return true;
@@ -110,6 +125,13 @@ void RxPath::fill_mapped(std::span<const std::byte> frame, uint32_t slots, uint1
     std::memcpy(b.page[i], bytes.data(), bytes.size());
     ring_.respond(rx_response(b.request[i].id, flags, i + 1 == slots, bytes.size()));
   }
+}
+
+/// The guest has read the last frame in it, and recycled it: its first line is in that CPU's cache.
+void RxPath::call_up_later_buffer() const noexcept {
+  if (staging_ || ring_.known() <= kCalledUpAhead) return;
+  std::byte* const page = pages_.find(ring_.peek(kCalledUpAhead).gref, PageAccess::kWrite);
+  if (page != nullptr) prefetch_for_write(page);
 }
 
 void RxPath::fill_staged(std::span<const std::byte> frame, uint32_t slots, uint16_t flags,

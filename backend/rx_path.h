@@ -51,6 +51,7 @@ class RxPath {
   bool take_buffers(uint32_t slots, Buffers& out) noexcept;
   uint32_t resolve(uint32_t slots, Buffers& out) noexcept;
   void refuse(uint32_t slots, const Buffers& buffers) noexcept;
+  void call_up_later_buffer() const noexcept;
   void fill_mapped(std::span<const std::byte> frame, uint32_t slots, uint16_t flags,
                    const Buffers& b) noexcept;
   void fill_staged(std::span<const std::byte> frame, uint32_t slots, uint16_t flags,

@@ -91,7 +91,8 @@ void Netfront::skip_extra_info() {
 bool Netfront::receive(RxFrame& frame) {
   abi::NetRxResponse response;
   while (next_response(response)) {
-    frame = {};
+    frame.count = 0;
+    frame.length = 0;
     frame.checksum_blank = (response.flags & abi::kRxCsumBlank) != 0;
     frame.checksum_trusted = frame.checksum_blank || (response.flags & abi::kRxDataValidated) != 0;
     bool usable = keep(frame, response);
