@@ -117,14 +117,16 @@ size_t FlowTable::lookup(std::span<const FlowKey> keys, std::span<FlowIndex> out
     for (size_t i = 0; i < count; ++i) searches[i].at = seek(KeyWords::of(keys[done + i]));
     std::fill_n(out.begin() + static_cast<ptrdiff_t>(done), count, kNoFlow);
     Narrowed narrowed = (this->*narrow_.careful)(std::span(searches).first(count), 0);
-    if (narrowed.behind != 0) settle_behind(searches, narrowed, 0);
-    for (uint32_t mask = narrowed.known; mask != 0; mask &= mask - 1) {
-      const uint32_t i = static_cast<uint32_t>(std::countr_zero(mask));
-      const Search& s = searches[i];
-      const KeyWords words = KeyWords::of(keys[done + i]);
-      const bool found_here = s.slot != Search::kUnknown && holds(s.place, words);
-      out[done + i] = found_here ? s.at.home * kSlots + s.slot : find_from_home(words, s.at);
-      found += out[done + i] != kNoFlow;
+    while ((narrowed.known | narrowed.behind) != 0) {
+      for (SearchMask left = narrowed.known; left != 0; left &= left - 1) {
+        const uint32_t i = lowest(left);
+        const Search& s = searches[i];
+        const KeyWords words = KeyWords::of(keys[done + i]);
+        out[done + i] = holds(s.place, words) ? s.at.home * kSlots + s.slot : find_from_home(words, s.at);
+        found += out[done + i] != kNoFlow;
+      }
+      narrowed.known = 0;
+      settle_behind(searches, narrowed, 0);
     }
   }
   return found;
@@ -137,90 +139,92 @@ SYNFLUID_INLINE void FlowTable::choose(Search& search, uint32_t slot) const noex
   prefetch_place(search.place);
 }
 
-/// True if no flow in these slots is other than plain; then they are seen.
-SYNFLUID_INLINE bool FlowTable::see_plain(TagLine& line, uint32_t slots) noexcept {
-  if ((slots & ~line.plain) != 0) return false;
-  line.seen |= slots;
-  return true;
-}
-
 SYNFLUID_INLINE void FlowTable::go_behind(Search& search) const noexcept {
   search.at.home = behind(search.at.home, search.at);
   prefetch(&tags_[search.at.home]);
 }
 
-/// A bit for each search that is over if it is careless: all flows at home with the tag are plain and seen,
-/// or there are none, and none of the class has passed. So it is for nearly all, and what nearly all need is
-/// done without a branch.
+/// Compares the tags of one search that is not careless; `bit` is the one that stands for it.
 template <class Match>
-SYNFLUID_INLINE uint32_t FlowTable::passing(std::span<const Search> searches) const noexcept {
-  uint32_t over = 0;
-  for (size_t i = searches.size(); i-- > 0;) {
-    const Probe& at = searches[i].at;
-    const TagLine& line = tags_[at.home];
-    const uint32_t open = (Match::slots(line, at.tag()) & ~line.seen) | at.passed(line);
-    over = over * 2 + (open == 0);
-  }
-  return over;
-}
-
-/// Compares the tags of one search; `bit` is the one that stands for it.
-template <class Match>
-SYNFLUID_INLINE void FlowTable::narrow_one(Search& search, uint32_t bit, bool is_careless,
+SYNFLUID_INLINE void FlowTable::narrow_one(Search& search, SearchMask bit,
                                            Narrowed& narrowed) const noexcept {
-  TagLine& line = tags_[search.at.home];
-  const uint32_t slots = Match::slots(line, search.at.tag());
-  if (slots != 0 && !(is_careless && see_plain(line, slots))) {
+  const TagLine& line = tags_[search.at.home];
+  if (const uint32_t slots = Match::slots(line, search.at.tag()); slots != 0) {
     choose(search, lowest_slot(slots));
     narrowed.known |= bit;
   } else if (search.at.passed(line) != 0) {
     go_behind(search);
     narrowed.behind |= bit;
-  } else if (is_careless) {
-    narrowed.plain |= bit;
   }
 }
 
+/// The same of all that are careless. What is asked of each is noted without a branch, and answered by what
+/// it asks: most are over, and a branch for each would be guessed wrong for those few that are not.
+template <class Match>
+SYNFLUID_INLINE void FlowTable::narrow_careless(std::span<Search> searches, SearchMask careless,
+                                                Narrowed& narrowed) const noexcept {
+  std::array<uint32_t, kBurst> slots;  // with the tag, at home
+  SearchMask other = 0;                // some flow among them is not plain
+  SearchMask passed = 0;               // flows of the class lie behind
+  SearchMask unseen = 0;               // some flow among them was not seen
+  for (size_t i = searches.size(); i-- > 0;) {
+    const Probe& at = searches[i].at;
+    const TagLine& line = tags_[at.home];
+    slots[i] = Match::slots(line, at.tag());
+    other = other * 2 + ((slots[i] & ~line.plain) != 0);
+    passed = passed * 2 + (at.passed(line) != 0);
+    unseen = unseen * 2 + ((slots[i] & ~line.seen) != 0);
+  }
+  narrowed.known = careless & other;
+  narrowed.behind = careless & ~other & passed;
+  narrowed.plain = careless & ~other & ~passed;
+  for (SearchMask left = careless & ~other & unseen; left != 0; left &= left - 1)
+    tags_[searches[lowest(left)].at.home].seen |= slots[lowest(left)];
+  for (SearchMask left = narrowed.known; left != 0; left &= left - 1)
+    choose(searches[lowest(left)], lowest_slot(slots[lowest(left)]));
+  for (SearchMask left = narrowed.behind; left != 0; left &= left - 1) go_behind(searches[lowest(left)]);
+}
+
 template <class Match, FlowTable::Care kCare>
-SYNFLUID_INLINE Narrowed FlowTable::narrow_by(std::span<Search> searches, uint32_t careless) const noexcept {
-  static_assert(kBurst == 32, "a bit for each search");
+SYNFLUID_INLINE Narrowed FlowTable::narrow_by(std::span<Search> searches,
+                                              SearchMask careless) const noexcept {
   Narrowed narrowed;
+  if (searches.empty()) return narrowed;
   if constexpr (kCare == Care::kFull) {
-    for (uint32_t bit = 1; Search & s : searches) {
-      narrow_one<Match>(s, bit, false, narrowed);
+    for (SearchMask bit = 1; Search & s : searches) {
+      narrow_one<Match>(s, bit, narrowed);
       bit <<= 1;
     }
   } else {
-    narrowed.plain = careless & passing<Match>(searches);
-    const uint32_t all = static_cast<uint32_t>((uint64_t{1} << searches.size()) - 1);
-    for (uint32_t left = all & ~narrowed.plain; left != 0; left &= left - 1) {
-      const uint32_t bit = left & -left;
-      narrow_one<Match>(searches[lowest_slot(left)], bit, (careless & bit) != 0, narrowed);
-    }
+    const SearchMask all = ~SearchMask{0} >> (kBurst - searches.size());
+    narrow_careless<Match>(searches, careless & all, narrowed);
+    for (SearchMask left = all & ~careless; left != 0; left &= left - 1)
+      narrow_one<Match>(searches[lowest(left)], left & -left, narrowed);
   }
   return narrowed;
 }
 
-/// A careless search is over when it has come to the last bucket; another that has to go farther than one
-/// bucket behind home is left to finish().
+/// Bucket by bucket, up to one with the tag (where all flows with it are plain and the search is careless,
+/// farther), or to the last.
 void FlowTable::settle_behind(std::span<Search> searches, Narrowed& narrowed,
-                              uint32_t careless) const noexcept {
-  for (uint32_t left = narrowed.behind; left != 0; left &= left - 1) {
-    const uint32_t bit = left & -left;
-    Search& s = searches[lowest_slot(left)];
-    s.slot = Search::kUnknown;
-    narrowed.known |= bit;
-    for (uint32_t steps = 1; steps < kWindow; ++steps) {
+                              SearchMask careless) const noexcept {
+  for (SearchMask left = narrowed.behind; left != 0; left &= left - 1) {
+    const SearchMask bit = left & -left;
+    Search& s = searches[lowest(left)];
+    for (uint32_t steps = 1;; ++steps) {
       TagLine& line = tags_[s.at.home];
       const uint32_t slots = BaselineMatch::slots(line, s.at.tag());
-      const bool is_last = s.at.passed(line) == 0;
-      const bool is_plain = (careless & bit) != 0 && see_plain(line, slots);
-      if (!is_plain && slots != 0) choose(s, lowest_slot(slots));
-      if (is_last && (is_plain || slots == 0)) {
-        narrowed.known ^= bit;
-        narrowed.plain |= careless & bit;
+      const uint32_t plain = (careless & bit) != 0 ? line.plain : 0;
+      if ((slots & ~plain) != 0) {
+        choose(s, lowest_slot(slots));
+        narrowed.known |= bit;
+        break;
       }
-      if (!is_plain || is_last) break;
+      line.seen |= slots;
+      if (s.at.passed(line) == 0 || steps == kWindow - 1) {
+        narrowed.plain |= careless & bit;
+        break;
+      }
       go_behind(s);
     }
   }
@@ -228,19 +232,19 @@ void FlowTable::settle_behind(std::span<Search> searches, Narrowed& narrowed,
 }
 
 template <FlowTable::Care kCare>
-Narrowed FlowTable::narrow_portable(std::span<Search> searches, uint32_t careless) const noexcept {
+Narrowed FlowTable::narrow_portable(std::span<Search> searches, SearchMask careless) const noexcept {
   return narrow_by<PortableMatch, kCare>(searches, careless);
 }
 
 #if defined(__SSE2__)
 template <FlowTable::Care kCare>
-Narrowed FlowTable::narrow_sse2(std::span<Search> searches, uint32_t careless) const noexcept {
+Narrowed FlowTable::narrow_sse2(std::span<Search> searches, SearchMask careless) const noexcept {
   return narrow_by<Sse2Match, kCare>(searches, careless);
 }
 
 template <FlowTable::Care kCare>
 SYNFLUID_AVX512 Narrowed FlowTable::narrow_avx512(std::span<Search> searches,
-                                                  uint32_t careless) const noexcept {
+                                                  SearchMask careless) const noexcept {
   return narrow_by<Avx512Match, kCare>(searches, careless);
 }
 

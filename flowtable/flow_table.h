@@ -78,8 +78,11 @@ std::string_view to_string(FlowState state);
 using FlowIndex = uint32_t;
 inline constexpr FlowIndex kNoFlow = 0xffffffff;
 
-/// Keys that one pass works on.
-inline constexpr size_t kBurst = 32;
+/// Keys that one pass works on: so many lines are asked for before the first is read (bench/flowtable).
+inline constexpr size_t kBurst = 64;
+
+/// A bit for each search of a burst, the first the lowest.
+using SearchMask = uint64_t;
 
 /// How tags are compared. All give the same answers. kBest is what the CPU can do; one that it cannot is
 /// taken for kPortable.
@@ -118,16 +121,15 @@ struct Probe {
 /// A look-up under way. Plain data: seek() gives `at`, narrow() the rest.
 struct Search {
   Probe at;       ///< `home` is the bucket that it has come to
-  uint32_t slot;  ///< the first there whose tag is the key's; kUnknown: none in the first two buckets
+  uint32_t slot;  ///< the first there whose tag is the key's
   Place place;    ///< of that slot
-  static constexpr uint32_t kUnknown = 0xffffffff;
 };
 
-/// What is known of searches once tags are compared: a bit for each. The others have missed.
+/// What is known of searches once tags are compared. The others have missed.
 struct Narrowed {
-  uint32_t known = 0;   ///< finish() is to be asked
-  uint32_t plain = 0;   ///< of a plain flow, which counts as touched, or of none
-  uint32_t behind = 0;  ///< settle() is to be asked: not at home
+  SearchMask known = 0;   ///< finish() is to be asked
+  SearchMask plain = 0;   ///< of a plain flow, which counts as touched, or of none
+  SearchMask behind = 0;  ///< settle() is to be asked: not at home
 };
 
 class FlowTable {
@@ -148,13 +150,13 @@ class FlowTable {
   /// finish() are inline, in flowtable/search.h.
   Probe seek(const KeyWords& words) const noexcept;
   Probe seek(const plain_ipv4::Flow& flow) const noexcept;
-  /// Of kBurst searches at most; a bit for each. Those of `careless` need not know which plain flow they are
-  /// of, or whether of one at all.
-  Narrowed narrow(std::span<Search> searches, uint32_t careless = 0) noexcept {
+  /// Of kBurst searches at most. Those of `careless` need not know which plain flow they are of, or whether
+  /// of one at all.
+  Narrowed narrow(std::span<Search> searches, SearchMask careless = 0) noexcept {
     return (this->*narrow_.careless)(searches, careless);
   }
   /// Those behind home become known, plain or missed.
-  void settle(std::span<Search> searches, Narrowed& narrowed, uint32_t careless = 0) noexcept {
+  void settle(std::span<Search> searches, Narrowed& narrowed, SearchMask careless = 0) noexcept {
     if (narrowed.behind != 0) settle_behind(searches, narrowed, careless);
   }
   FlowIndex finish(const Search& search, const KeyWords& words) const noexcept;
@@ -232,25 +234,24 @@ class FlowTable {
   static void prefetch_place(const Place& place) noexcept;
   KeyWords words(FlowIndex flow) const noexcept;
   FlowIndex find_from_home(const KeyWords& words, const Probe& at) const noexcept;
-  static bool see_plain(TagLine& line, uint32_t slots) noexcept;
   void go_behind(Search& search) const noexcept;
   void choose(Search& search, uint32_t slot) const noexcept;
-  void settle_behind(std::span<Search> searches, Narrowed& narrowed, uint32_t careless) const noexcept;
+  void settle_behind(std::span<Search> searches, Narrowed& narrowed, SearchMask careless) const noexcept;
   template <class Match>
-  uint32_t passing(std::span<const Search> searches) const noexcept;
+  void narrow_careless(std::span<Search> searches, SearchMask careless, Narrowed& narrowed) const noexcept;
   template <class Match>
-  void narrow_one(Search& search, uint32_t bit, bool is_careless, Narrowed& narrowed) const noexcept;
+  void narrow_one(Search& search, SearchMask bit, Narrowed& narrowed) const noexcept;
   template <class Match, Care kCare>
-  Narrowed narrow_by(std::span<Search> searches, uint32_t careless) const noexcept;
+  Narrowed narrow_by(std::span<Search> searches, SearchMask careless) const noexcept;
   template <Care kCare>
-  Narrowed narrow_portable(std::span<Search> searches, uint32_t careless) const noexcept;
+  Narrowed narrow_portable(std::span<Search> searches, SearchMask careless) const noexcept;
   template <Care kCare>
-  Narrowed narrow_sse2(std::span<Search> searches, uint32_t careless) const noexcept;
+  Narrowed narrow_sse2(std::span<Search> searches, SearchMask careless) const noexcept;
   template <Care kCare>
-  Narrowed narrow_avx512(std::span<Search> searches, uint32_t careless) const noexcept;
+  Narrowed narrow_avx512(std::span<Search> searches, SearchMask careless) const noexcept;
   /// What compares the tags of searches among which some are careless, and of those among which none is.
   struct Narrow {
-    using Function = Narrowed (FlowTable::*)(std::span<Search> searches, uint32_t careless) const noexcept;
+    using Function = Narrowed (FlowTable::*)(std::span<Search> searches, SearchMask careless) const noexcept;
     Function careless;
     Function careful;
   };

@@ -22,6 +22,10 @@ inline uint32_t lowest_slot(uint32_t mask) {
   return static_cast<uint32_t>(std::countr_zero(mask));
 }
 
+inline uint32_t lowest(SearchMask mask) {
+  return static_cast<uint32_t>(std::countr_zero(mask));
+}
+
 SYNFLUID_INLINE uint64_t FlowTable::home_of(uint64_t hash) const noexcept {
   return static_cast<uint64_t>(static_cast<Wide>(hash) * buckets_ >> 64);
 }
@@ -65,9 +69,9 @@ SYNFLUID_INLINE Probe FlowTable::seek(uint64_t hash) const noexcept {
   return Probe::of(hash, home);
 }
 
-/// What is rare (a flow two buckets behind its home, a tag that deceived) is looked for alone.
+/// What is rare (a tag that deceived) is looked for alone.
 SYNFLUID_INLINE FlowIndex FlowTable::finish(const Search& search, const KeyWords& words) const noexcept {
-  if (search.slot == Search::kUnknown || !holds(search.place, words)) return find(words);
+  if (!holds(search.place, words)) return find(words);
   return search.at.home * kSlots + search.slot;
 }
 

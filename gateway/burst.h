@@ -12,13 +12,14 @@
 namespace synfluid::gateway {
 
 /// Packets that go through a stage together: memory answers for one group while others are worked on. Smaller
-/// ones cost more for their changes from stage to stage than they save (bench/fastpath).
-inline constexpr size_t kGroup = flowtable::kBurst;
+/// ones cost more for their changes from stage to stage than they save; with one of a whole burst there is
+/// nothing to do while the lines behind home come (bench/fastpath).
+inline constexpr size_t kGroup = 32;
 constexpr size_t groups_of(size_t packets) {
   return (packets + kGroup - 1) / kGroup;
 }
 
-static_assert(kBurst % kGroup == 0);
+static_assert(kGroup <= flowtable::kBurst && kBurst % kGroup == 0);
 inline constexpr size_t kGroups = kBurst / kGroup;
 
 /// The look-ups of a burst, by groups. What lies behind its count is not set.
@@ -27,12 +28,14 @@ struct Lookups {
   std::array<flowtable::Narrowed, kGroups> narrowed;
   uint32_t version = 0;  ///< the table's, when the searches began
 
-  /// Group `group` of `count` packets. A bit of `careless` for each with which all plain flows, and none, are
-  /// the same.
-  void narrow(flowtable::FlowTable& table, size_t group, size_t count, uint32_t careless = 0) noexcept {
+  /// Group `group` of `count` packets. `careless` are those with which all plain flows, and none, are the
+  /// same.
+  void narrow(flowtable::FlowTable& table, size_t group, size_t count,
+              flowtable::SearchMask careless = 0) noexcept {
     narrowed[group] = table.narrow(searches_of(group, count), careless);
   }
-  void settle(flowtable::FlowTable& table, size_t group, size_t count, uint32_t careless = 0) noexcept {
+  void settle(flowtable::FlowTable& table, size_t group, size_t count,
+              flowtable::SearchMask careless = 0) noexcept {
     table.settle(searches_of(group, count), narrowed[group], careless);
   }
   /// `now` is the table's version: a SYN earlier in the burst may have made an entry, a reset may have
@@ -59,8 +62,8 @@ struct Burst {
   std::array<rte_mbuf*, kBurst> frames;
   std::array<Side, kBurst> sides;
   Lookups lookups;
-  /// By group, a bit for each packet that, if it is TCP, neither begins nor ends a connection.
-  std::array<uint32_t, kGroups> goes_on;
+  /// By group: of each packet that, if it is TCP, neither begins nor ends a connection.
+  std::array<flowtable::SearchMask, kGroups> goes_on;
 
   size_t groups() const { return groups_of(count); }
   size_t end_of(size_t group) const { return std::min(count, (group + 1) * kGroup); }

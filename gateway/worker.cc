@@ -167,7 +167,7 @@ void Worker::process(Burst& burst) {
 /// of a known flow here: it goes on as any frame that is not understood, and so do packets of plain flows.
 /// From the last packet to the first, so that their bits come in order.
 void Worker::glance(Burst& burst, size_t group) {
-  uint32_t turns = ~uint32_t{0};  // what is behind the last does not go on
+  flowtable::SearchMask turns = ~flowtable::SearchMask{0};  // what is behind the last does not go on
   for (size_t i = burst.end_of(group); i-- > group * kGroup;) {
     const auto bytes = bytes_of(burst.frames[i]);
     uint8_t flags;
@@ -195,7 +195,7 @@ uint8_t Worker::glance_by_parsing(Burst& burst, size_t i) {
 /// What becomes of each packet. Most of most flows: the policy lets the flow pass, and it neither begins nor
 /// ends.
 void Worker::dispatch(Burst& burst, size_t group) {
-  const uint32_t plain = burst.lookups.narrowed[group].plain;
+  const flowtable::SearchMask plain = burst.lookups.narrowed[group].plain;
   for (size_t i = group * kGroup; i < burst.end_of(group);) {
     size_t run = 0;
     if (version_ == burst.lookups.version) run = static_cast<size_t>(std::countr_one(plain >> i % kGroup));

@@ -145,13 +145,16 @@ class Pair {
                         std::span<const FlowIndex> expected) {
     std::array<Search, kBurst> searches;
     const size_t count = random_() % (kBurst + 1);
-    const uint32_t careless = static_cast<uint32_t>(random_());
+    const SearchMask careless = random_();
     for (size_t i = 0; i < count; ++i) searches[i].at = table_->seek(KeyWords::of(keys[i]));
     Narrowed narrowed = table_->narrow(std::span(searches).first(count), careless);
     ASSERT_EQ(narrowed.known & narrowed.plain, 0u);
     ASSERT_EQ(narrowed.behind & (narrowed.known | narrowed.plain), 0u);
     table_->settle(std::span(searches).first(count), narrowed, careless);
     ASSERT_EQ(narrowed.plain & ~careless, 0u);
+    if (count < kBurst) {
+      ASSERT_EQ((narrowed.plain | narrowed.known) >> count, 0u) << "of searches that there are not";
+    }
     for (size_t i = 0; i < count; ++i) {
       const auto at = model_.find(numbers[i]);
       if ((narrowed.plain >> i & 1) != 0) {
