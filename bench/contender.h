@@ -1,7 +1,7 @@
 // The tables that bench/flowtable compares, behind one face.
 //
 // Every contender takes the same keys in the same bursts, and lies on memory of the same pages. One call per
-// burst is virtual, so the harness costs each of them the same few cycles per 32 keys.
+// burst is virtual, so the harness costs each of them the same few cycles per burst.
 //
 // Threads: one. Ownership: a contender owns its memory.
 #pragma once
@@ -19,7 +19,10 @@
 
 namespace synfluid::bench {
 
+/// Flows that come and go together.
 inline constexpr size_t kBurst = 32;
+/// Look-ups in a call, at most: rte_hash takes no more.
+inline constexpr size_t kMostLookups = 64;
 
 class Contender {
  public:
@@ -27,7 +30,7 @@ class Contender {
   virtual std::string_view name() const = 0;
   /// Adds a burst of flows, none of which is there; how many could be added.
   virtual size_t add(std::span<const FlowKey> keys) = 0;
-  /// A burst of at most kBurst keys; how many are there.
+  /// A burst of at most kMostLookups keys; how many are there.
   virtual size_t lookup(std::span<const FlowKey> keys) = 0;
   /// What a burst of packets does that open and close flows: looks all of `opened` up (none is there) and
   /// adds them, looks all of `closed` up (all are there) and erases them. The last of `closed` is the one

@@ -16,6 +16,8 @@ namespace synfluid::bench {
 
 namespace {
 
+static_assert(kMostLookups == RTE_HASH_LOOKUP_BULK_MAX);
+
 using flowtable::Pages;
 using flowtable::PageSize;
 
@@ -83,8 +85,8 @@ class RteHash final : public Contender {
   }
 
   size_t lookup(std::span<const FlowKey> keys) override {
-    const void* pointers[kBurst];
-    int32_t positions[kBurst];
+    const void* pointers[kMostLookups];
+    int32_t positions[kMostLookups];
     for (size_t i = 0; i < keys.size(); ++i) pointers[i] = &keys[i];
     rte_hash_lookup_bulk(table_, pointers, static_cast<uint32_t>(keys.size()), positions);
     size_t found = 0;

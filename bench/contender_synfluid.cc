@@ -57,7 +57,7 @@ class Synfluid final : public Contender {
   }
 
   const std::unique_ptr<FlowTable> table_;
-  std::array<FlowIndex, kBurst> found_{};
+  std::array<FlowIndex, kMostLookups> found_{};
   int64_t now_ns_ = 0;
 };
 
