@@ -104,10 +104,8 @@ class Bench {
                         .secret = {random_(), random_()}});
     if (!made) throw std::runtime_error(made.error().text());
     worker_ = std::move(*made);
-    for (uint64_t flow = 0; flow < flows_; ++flow) {
-      memory_.put(Side::kAccess, flow_frame(flow, Side::kAccess, tcp_flag::kSyn));
-      if (memory_.free_frames() == 0 || flow + 1 == flows_) drain();
-    }
+    send_of_each(tcp_flag::kSyn);
+    send_of_each(tcp_flag::kAck);
     if (worker_->table_stats().size != flows_) throw std::runtime_error("not every flow has found an entry");
   }
 
@@ -149,6 +147,12 @@ class Bench {
   uint64_t entries() const { return worker_->table_stats().size; }
 
  private:
+  void send_of_each(uint8_t flags) {
+    for (uint64_t flow = 0; flow < flows_; ++flow) {
+      memory_.put(Side::kAccess, flow_frame(flow, Side::kAccess, flags));
+      if (memory_.free_frames() == 0 || flow + 1 == flows_) drain();
+    }
+  }
   void drain() {
     while (worker_->turn() > 0) {
     }
