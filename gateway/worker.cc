@@ -113,8 +113,7 @@ size_t Worker::turn() {
   now_ns_ = &traffic_clock_ == &waiting_clock_ ? wait_now_ns_ : traffic_clock_.now_ns();
 
   size_t moved = take_messages();
-  moved += receive(Side::kAccess);
-  moved += receive(Side::kCore);
+  moved += receive_ports();
   moved += receive_handed_over();
   moved += poll_vifs();
   run_timers();
@@ -122,53 +121,59 @@ size_t Worker::turn() {
   return moved;
 }
 
-size_t Worker::receive(Side side) {
-  Burst burst;
-  const size_t received = io_.rx_burst(side, burst.frames);
-  if (received == 0) return 0;
-  counters_.rx[index_of(side)].add(received);
+/// Stage by stage: memory fetches for one burst while the other is worked on.
+size_t Worker::receive_ports() {
+  Burst access;
+  Burst core;
+  receive(Side::kAccess, access);
+  narrow(access);
+  receive(Side::kCore, core);
+  finish(access);
+  narrow(core);
+  flush_tx(Side::kCore);  // of what has come from the other side
+  finish(core);
+  return access.count + core.count;
+}
+
+void Worker::receive(Side side, Burst& burst) {
+  burst.count = io_.rx_burst(side, burst.frames);
+  if (burst.count == 0) return;
+  counters_.rx[index_of(side)].add(burst.count);
   burst.sides.fill(side);
-  burst.count = received;
-  process(burst);
-  return received;
+  glance(burst);
 }
 
 size_t Worker::receive_handed_over() {
   if (handoff_ == nullptr) return 0;
   Burst burst;
-  const size_t received = handoff_->receive(burst.frames, burst.sides);
-  if (received == 0) return 0;
-  counters_.handed_in.add(received);
+  burst.count = handoff_->receive(burst.frames, burst.sides);
+  if (burst.count == 0) return 0;
+  counters_.handed_in.add(burst.count);
   burst.handed_over = true;
-  burst.count = received;
-  process(burst);
-  return received;
+  glance(burst);
+  narrow(burst);
+  finish(burst);
+  return burst.count;
 }
 
-/// The stages, by groups of packets, each a group behind the one before: while memory fetches for one group,
-/// others are worked on.
-void Worker::process(Burst& burst) {
-  for (rte_mbuf* frame : std::span(burst.frames).first(burst.count))
-    rte_prefetch0(rte_pktmbuf_mtod(frame, const void*));
-  burst.lookups.version = version_;
-  const size_t groups = burst.groups();
-  for (size_t step = 0; step < groups + 2; ++step) {
-    if (step < groups) glance(burst, step);
-    if (const size_t group = step - 1; group < groups)
-      burst.lookups.narrow(*table_, group, burst.count, burst.goes_on[group]);
-    if (const size_t group = step - 2; group < groups) {
-      burst.lookups.settle(*table_, group, burst.count, burst.goes_on[group]);
-      dispatch(burst, group);
-    }
-  }
+void Worker::narrow(Burst& burst) {
+  if (burst.count > 0) burst.lookups.narrow(*table_, version_, burst.count, burst.goes_on);
+}
+
+void Worker::finish(Burst& burst) {
+  if (burst.count == 0) return;
+  burst.lookups.settle(*table_, burst.count, burst.goes_on);
+  dispatch(burst);
 }
 
 /// The key of each packet, and whether it may just go on. What is broken, or not TCP, may look like a packet
 /// of a known flow here: it goes on as any frame that is not understood, and so do packets of plain flows.
 /// From the last packet to the first, so that their bits come in order.
-void Worker::glance(Burst& burst, size_t group) {
+void Worker::glance(Burst& burst) {
+  for (rte_mbuf* frame : std::span(burst.frames).first(burst.count))
+    rte_prefetch0(rte_pktmbuf_mtod(frame, const void*));
   flowtable::SearchMask turns = ~flowtable::SearchMask{0};  // what is behind the last does not go on
-  for (size_t i = burst.end_of(group); i-- > group * kGroup;) {
+  for (size_t i = burst.count; i-- > 0;) {
     const auto bytes = bytes_of(burst.frames[i]);
     uint8_t flags;
     if (burst.frames[i]->nb_segs == 1 && plain_ipv4::has_layout(bytes)) {
@@ -179,7 +184,7 @@ void Worker::glance(Burst& burst, size_t group) {
     }
     turns = turns * 2 + ((flags & kTurns) != 0);
   }
-  burst.goes_on[group] = ~turns;
+  burst.goes_on = ~turns;
 }
 
 /// Of a frame that is not plain; returns its TCP flags. One that does not fit a segment is dropped when its
@@ -194,11 +199,11 @@ uint8_t Worker::glance_by_parsing(Burst& burst, size_t i) {
 
 /// What becomes of each packet. Most of most flows: the policy lets the flow pass, and it neither begins nor
 /// ends.
-void Worker::dispatch(Burst& burst, size_t group) {
-  const flowtable::SearchMask plain = burst.lookups.narrowed[group].plain;
-  for (size_t i = group * kGroup; i < burst.end_of(group);) {
+void Worker::dispatch(Burst& burst) {
+  const flowtable::SearchMask plain = burst.lookups.narrowed.plain;
+  for (size_t i = 0; i < burst.count;) {
     size_t run = 0;
-    if (version_ == burst.lookups.version) run = static_cast<size_t>(std::countr_one(plain >> i % kGroup));
+    if (version_ == burst.lookups.version) run = static_cast<size_t>(std::countr_one(plain >> i));
     if (run == 0) {
       act_or_decide(burst, i++);
       continue;

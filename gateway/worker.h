@@ -136,12 +136,14 @@ class Worker {
   Worker(const WorkerConfig& config, std::unique_ptr<flowtable::FlowTable> table, Sleeper sleeper);
 
   // worker.cc: the turn
-  size_t receive(Side side);
+  size_t receive_ports();
   size_t receive_handed_over();
-  void process(Burst& burst);
-  void glance(Burst& burst, size_t group);
+  void receive(Side side, Burst& burst);
+  void glance(Burst& burst);
   uint8_t glance_by_parsing(Burst& burst, size_t i);
-  void dispatch(Burst& burst, size_t group);
+  void narrow(Burst& burst);
+  void finish(Burst& burst);
+  void dispatch(Burst& burst);
   void act_or_decide(Burst& burst, size_t i);
   void run_timers();
   void end_turn();

@@ -240,10 +240,8 @@ size_t Worker::poll_vif(uint32_t number) {
 
 /// Frames of one VM, looked up together; each flow's own entry says whether the VM may send them.
 void Worker::forward(uint32_t number, VmBurst& burst) {
-  const size_t groups = groups_of(burst.count);
-  for (size_t group = 0; group < groups; ++group) burst.lookups.narrow(*table_, group, burst.count);
-  for (size_t group = 0; group < groups; ++group) burst.lookups.settle(*table_, group, burst.count);
-  burst.lookups.version = version_;
+  burst.lookups.narrow(*table_, version_, burst.count);
+  burst.lookups.settle(*table_, burst.count);
   bool saw_answer = false;
   for (size_t i = 0; i < burst.count; ++i) {
     const FlowIndex flow =
