@@ -6,10 +6,11 @@
 // median over the groups; workers that know few flows and many take turns, and "growth" is the median of the
 // rounds' ratios. "pcap": DPDK's net_pcap port deals a capture over and over (each of its flows once,
 // in random order), net_null takes what comes out; dpdk-testpmd does the same with macswap on the same ports,
-// in turns with us. There the CPU time of the forwarding thread counts, so that a busy machine is unfair to
-// neither. What memory alone allows there is shown by a third, which does nothing but read, for each packet,
-// one line out of as many as the tags of its flows take up. "memif": the same two between ports of net_memif,
-// which have somebody at their other end; it is he who holds the clock (fastpath_memif.h).
+// in turns with us, and all of it on ports that are opened some times. There the CPU time of the forwarding
+// thread counts, so that a busy machine is unfair to neither. What memory alone allows there is shown by a
+// third, which does nothing but read, for each packet, one line out of as many as the tags of its flows take
+// up. "memif": the same two between ports of net_memif, which have somebody at their other end; it is he who
+// holds the clock (fastpath_memif.h).
 #include <algorithm>
 #include <atomic>
 #include <fstream>
@@ -52,6 +53,7 @@ struct Options {
   std::string json;
   std::vector<uint64_t> flows{1'000, 1'000'000, 10'000'000};
   int rounds = 7;
+  int openings = 3;
   double seconds = 0.5;
   bool testpmd = true;
   uint64_t seed = 1;
@@ -243,9 +245,10 @@ class Capture {
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
 
-  /// The ports of both forwarders.
-  std::vector<std::string> vdevs() const {
-    return {fmt::format("net_pcap0,rx_pcap={},infinite_rx=1", path_), "net_null1,no-rx=1"};
+  /// The ports of both forwarders, by other names each time that they are opened.
+  std::vector<std::string> vdevs(int opening) const {
+    return {fmt::format("net_pcap{},rx_pcap={},infinite_rx=1", opening, path_),
+            fmt::format("net_null{},no-rx=1", opening)};
   }
 
  private:
@@ -256,8 +259,16 @@ uint32_t frames_for(uint64_t flows) {
   return static_cast<uint32_t>(flows) + 16'384;
 }
 
-Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempool& pool,
-                 const std::vector<std::string>& vdevs, uint64_t flows) {
+struct PortSamples {
+  std::vector<double> ours;
+  std::vector<double> theirs;
+  std::vector<double> ratios;
+  std::vector<double> limits;
+};
+
+/// Rounds of all forwarders on ports opened for them.
+Status run_opening(const Options& options, Bench& bench, LineReader& reader, rte_mempool& pool,
+                   const std::vector<std::string>& vdevs, uint64_t flows, PortSamples& samples) {
   const auto named = [](const std::string& vdev) {
     return gateway::PortName{
         .kind = gateway::PortName::Kind::kVdev, .device = vdev.substr(0, vdev.find(',')), .arguments = vdev};
@@ -270,31 +281,41 @@ Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempo
                                .memory_mib = 1024,
                                .burst = kBurst});
   if (!peer) return peer.error();
-  auto reader = LineReader::create(flows);
-  if (!reader) return reader.error();
-  std::vector<double> ours, theirs, ratios, limits;
   gateway::PacketIo& io = (*ports)->io(0);
   const auto window = static_cast<int64_t>(options.seconds * kNsPerSecond);
   for (int round = 0; round < options.rounds; ++round) {
     // Each runs once more before it counts: the capture is the reader's and ours in common, and would be in
     // the caches for whoever comes behind the other.
     bench.packets_per_second(io, options.seconds / 2);
-    ours.push_back(bench.packets_per_second(io, options.seconds) / 1e6);
+    samples.ours.push_back(bench.packets_per_second(io, options.seconds) / 1e6);
     if (auto warm = (*peer)->run(window / 2); !warm) return warm.error();
     const auto run = (*peer)->run(window);
     if (!run) return run.error();
-    theirs.push_back(static_cast<double>(run->packets) / run->cpu_seconds / 1e6);
-    (*reader)->packets_per_second(io, options.seconds / 2);
-    limits.push_back((*reader)->packets_per_second(io, options.seconds) / 1e6 / theirs.back());
-    ratios.push_back(ours.back() / theirs.back());
+    samples.theirs.push_back(static_cast<double>(run->packets) / run->cpu_seconds / 1e6);
+    reader.packets_per_second(io, options.seconds / 2);
+    samples.limits.push_back(reader.packets_per_second(io, options.seconds) / 1e6 / samples.theirs.back());
+    samples.ratios.push_back(samples.ours.back() / samples.theirs.back());
   }
+  return {};
+}
+
+/// Where a forwarder's memory comes to lie is drawn anew with each opening, and counts for more than a round.
+Status run_ports(Report& report, const Options& options, Bench& bench, rte_mempool& pool,
+                 const Capture& capture, uint64_t flows) {
+  auto reader = LineReader::create(flows);
+  if (!reader) return reader.error();
+  PortSamples samples;
+  for (int opening = 0; opening < options.openings; ++opening)
+    if (Status done = run_opening(options, bench, **reader, pool, capture.vdevs(opening), flows, samples);
+        !done)
+      return done;
   if (bench.entries() != flows) return Error(ErrorCode::kSystem, "flows have come or gone");
-  report.add(Figure::of("bypass_1m", "M/s", ours));
-  report.add(Figure::of("testpmd_macswap", "M/s", theirs));
-  Figure ratio = Figure::of("bypass_1m_over_testpmd", "x", ratios);
-  ratio.peer = {.name = "dpdk-testpmd macswap", .value = median(theirs), .ratio = ratio.value};
+  report.add(Figure::of("bypass_1m", "M/s", samples.ours));
+  report.add(Figure::of("testpmd_macswap", "M/s", samples.theirs));
+  Figure ratio = Figure::of("bypass_1m_over_testpmd", "x", samples.ratios);
+  ratio.peer = {.name = "dpdk-testpmd macswap", .value = median(samples.theirs), .ratio = ratio.value};
   report.add(std::move(ratio));
-  report.add(Figure::of("one_line_over_testpmd", "x", limits));
+  report.add(Figure::of("one_line_over_testpmd", "x", samples.limits));
   return {};
 }
 
@@ -335,12 +356,15 @@ Status run_all(const Options& options) {
   report.set_parameter("burst", kBurst);
   report.set_parameter("load", kLoad);
   report.set_parameter("seconds", options.seconds);
+  report.set_parameter("rounds", options.rounds);
+  report.set_parameter("openings", options.openings);
   report.set_parameter("seed", options.seed);
   std::unique_ptr<Capture> capture;
   gateway::EalConfig config{.hugepages = gateway::EalConfig::Hugepages::kOff, .memory_mib = 1024};
   if (options.testpmd) {
     capture = std::make_unique<Capture>(kPortFlows, options.seed);
-    config.vdevs = capture->vdevs();
+    for (int opening = 0; opening < options.openings; ++opening)
+      std::ranges::copy(capture->vdevs(opening), std::back_inserter(config.vdevs));
   }
   const bool memif = options.testpmd && has_both_cpus();
   if (memif) std::ranges::copy(fastpath_memif_vdevs(), std::back_inserter(config.vdevs));
@@ -361,8 +385,7 @@ Status run_all(const Options& options) {
   report_cycles(report, benches);
   if (!options.testpmd || !benches.contains(kPortFlows)) return report.write(options.json);
   Bench& bench = *benches[kPortFlows];
-  if (Status done = run_ports(report, options, bench, **pool, capture->vdevs(), kPortFlows); !done)
-    return done;
+  if (Status done = run_ports(report, options, bench, **pool, *capture, kPortFlows); !done) return done;
   if (memif)
     if (Status done = run_memif(report, options, bench, kPortFlows); !done)
       return done.error().within("memif");
@@ -375,7 +398,9 @@ Options parse(CLI::App& app, int argc, char** argv) {
   app.add_option("--flows", options.flows, "numbers of established flows; 1000000 is also run on ports")
       ->delimiter(',')
       ->check(CLI::Range(1'000, 50'000'000));
-  app.add_option("--rounds", options.rounds, "of each forwarder on ports")->check(CLI::Range(1, 1000));
+  app.add_option("--rounds", options.rounds, "of each forwarder on open ports")->check(CLI::Range(1, 1000));
+  app.add_option("--openings", options.openings, "of net_pcap's ports, with as many rounds each")
+      ->check(CLI::Range(1, 16));
   app.add_option("--seconds", options.seconds, "of each round")->check(CLI::Range(0.01, 60.0));
   app.add_flag("!--no-testpmd", options.testpmd, "the worker's stages alone");
   app.add_option("--seed", options.seed, "of the flows' order");
