@@ -110,7 +110,9 @@ struct Probe {
   static Probe of(uint64_t hash, uint64_t home) { return std::bit_cast<Probe>((hash | kTaken) << 32 | home); }
   uint16_t tag() const { return static_cast<uint16_t>(bits); }
   /// Flows of the key's filter class that went past a bucket.
-  uint32_t passed(const TagLine& line) const { return static_cast<uint32_t>(line.passed >> shift() & 0xf); }
+  uint32_t passed(const TagLine& line) const {
+    return static_cast<uint32_t>(line.passed >> shift()) & kMostPassed;
+  }
   /// One of them, as it stands in `passed`.
   uint64_t one_passed() const { return uint64_t{1} << shift(); }
 
