@@ -90,7 +90,7 @@ FlowIndex FlowTable::find_from_home(const KeyWords& words, const Probe& at) cons
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const TagLine& line = tags_[bucket];
     for (uint32_t mask = BaselineMatch::slots(line, at.tag()); mask != 0; mask &= mask - 1) {
-      const uint32_t slot = lowest_slot(mask);
+      const uint32_t slot = lowest(mask);
       if (holds(Place(rows_, bucket, slot), words)) return bucket * kSlots + slot;
     }
     if (at.passed(line) == 0) return kNoFlow;
@@ -150,7 +150,7 @@ SYNFLUID_INLINE void FlowTable::narrow_one(Search& search, SearchMask bit,
                                            Narrowed& narrowed) const noexcept {
   const TagLine& line = tags_[search.at.home];
   if (const uint32_t slots = Match::slots(line, search.at.tag()); slots != 0) {
-    choose(search, lowest_slot(slots));
+    choose(search, lowest(slots));
     narrowed.known |= bit;
   } else if (search.at.passed(line) != 0) {
     go_behind(search);
@@ -181,7 +181,7 @@ SYNFLUID_INLINE void FlowTable::narrow_careless(std::span<Search> searches, Sear
   for (SearchMask left = careless & ~other & unseen; left != 0; left &= left - 1)
     tags_[searches[lowest(left)].at.home].seen |= slots[lowest(left)];
   for (SearchMask left = narrowed.known; left != 0; left &= left - 1)
-    choose(searches[lowest(left)], lowest_slot(slots[lowest(left)]));
+    choose(searches[lowest(left)], lowest(slots[lowest(left)]));
   for (SearchMask left = narrowed.behind; left != 0; left &= left - 1) go_behind(searches[lowest(left)]);
 }
 
@@ -216,7 +216,7 @@ void FlowTable::settle_behind(std::span<Search> searches, Narrowed& narrowed,
       const uint32_t slots = BaselineMatch::slots(line, s.at.tag());
       const uint32_t plain = (careless & bit) != 0 ? line.plain : 0;
       if ((slots & ~plain) != 0) {
-        choose(s, lowest_slot(slots));
+        choose(s, lowest(slots));
         narrowed.known |= bit;
         break;
       }
@@ -268,7 +268,7 @@ FlowIndex FlowTable::free_slot(const Probe& at) const noexcept {
   uint32_t bucket = at.home;
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
     const uint32_t free = BaselineMatch::slots(tags_[bucket], 0);
-    if (free != 0) return bucket * kSlots + lowest_slot(free);
+    if (free != 0) return bucket * kSlots + lowest(free);
     if (at.passed(tags_[bucket]) == kMostPassed) return kNoFlow;
     bucket = behind(bucket, at);
     if (bucket == at.home) return kNoFlow;
@@ -409,7 +409,7 @@ size_t FlowTable::visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> ou
   const uint16_t tick = wheel_.tick();
   size_t count = 0;
   for (uint32_t mask = due_slots(line, tags, tick); mask != 0 && count < out.size(); mask &= mask - 1) {
-    const uint32_t slot = lowest_slot(mask);
+    const uint32_t slot = lowest(mask);
     FlowValue& v = value(bucket * kSlots + slot);
     if ((tags.seen >> slot & 1) != 0) {
       tags.seen ^= 1u << slot;

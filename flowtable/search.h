@@ -18,11 +18,8 @@ SYNFLUID_INLINE void prefetch(const void* at) {
   __builtin_prefetch(at, kForRead, kSecondLevel);
 }
 
-inline uint32_t lowest_slot(uint32_t mask) {
-  return static_cast<uint32_t>(std::countr_zero(mask));
-}
-
-inline uint32_t lowest(SearchMask mask) {
+/// Of a mask of slots or of searches that is not empty.
+inline uint32_t lowest(uint64_t mask) {
   return static_cast<uint32_t>(std::countr_zero(mask));
 }
 

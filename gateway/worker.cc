@@ -130,7 +130,6 @@ size_t Worker::receive_ports() {
   receive(Side::kCore, core);
   finish(access);
   narrow(core);
-  flush_tx(Side::kCore);  // of what has come from the other side
   finish(core);
   return access.count + core.count;
 }
@@ -157,11 +156,10 @@ size_t Worker::receive_handed_over() {
 }
 
 void Worker::narrow(Burst& burst) {
-  if (burst.count > 0) burst.lookups.narrow(*table_, version_, burst.count, burst.goes_on);
+  burst.lookups.narrow(*table_, version_, burst.count, burst.goes_on);
 }
 
 void Worker::finish(Burst& burst) {
-  if (burst.count == 0) return;
   burst.lookups.settle(*table_, burst.count, burst.goes_on);
   dispatch(burst);
 }
