@@ -158,31 +158,38 @@ SYNFLUID_INLINE void FlowTable::narrow_one(Search& search, SearchMask bit,
   }
 }
 
-/// The same of all that are careless. What is asked of each is noted without a branch, and answered by what
-/// it asks: most are over, and a branch for each would be guessed wrong for those few that are not.
+/// The same of one that is careless.
 template <class Match>
-SYNFLUID_INLINE void FlowTable::narrow_careless(std::span<Search> searches, SearchMask careless,
+SYNFLUID_INLINE void FlowTable::narrow_careless(Search& search, SearchMask bit,
                                                 Narrowed& narrowed) const noexcept {
-  std::array<uint32_t, kBurst> slots;  // with the tag, at home
-  SearchMask other = 0;                // some flow among them is not plain
-  SearchMask passed = 0;               // flows of the class lie behind
-  SearchMask unseen = 0;               // some flow among them was not seen
+  TagLine& line = tags_[search.at.home];
+  const uint32_t slots = Match::slots(line, search.at.tag());
+  if ((slots & ~line.plain) != 0) {
+    choose(search, lowest(slots));
+    narrowed.known |= bit;
+    return;
+  }
+  line.seen |= slots;
+  if (search.at.passed(line) == 0) {
+    narrowed.plain |= bit;
+  } else {
+    go_behind(search);
+    narrowed.behind |= bit;
+  }
+}
+
+/// Of careless searches nearly all are over at home, and tell nothing new there: no flow with the tag, or
+/// plain ones that were seen. Which are not is asked of all without a branch, that would be guessed wrong.
+template <class Match>
+SYNFLUID_INLINE SearchMask FlowTable::not_over(std::span<const Search> searches) const noexcept {
+  SearchMask mask = 0;
   for (size_t i = searches.size(); i-- > 0;) {
     const Probe& at = searches[i].at;
     const TagLine& line = tags_[at.home];
-    slots[i] = Match::slots(line, at.tag());
-    other = other * 2 + ((slots[i] & ~line.plain) != 0);
-    passed = passed * 2 + (at.passed(line) != 0);
-    unseen = unseen * 2 + ((slots[i] & ~line.seen) != 0);
+    const uint32_t slots = Match::slots(line, at.tag());
+    mask = mask * 2 + (((slots & ~line.seen) | at.passed(line)) != 0);
   }
-  narrowed.known = careless & other;
-  narrowed.behind = careless & ~other & passed;
-  narrowed.plain = careless & ~other & ~passed;
-  for (SearchMask left = careless & ~other & unseen; left != 0; left &= left - 1)
-    tags_[searches[lowest(left)].at.home].seen |= slots[lowest(left)];
-  for (SearchMask left = narrowed.known; left != 0; left &= left - 1)
-    choose(searches[lowest(left)], lowest(slots[lowest(left)]));
-  for (SearchMask left = narrowed.behind; left != 0; left &= left - 1) go_behind(searches[lowest(left)]);
+  return mask;
 }
 
 template <class Match, FlowTable::Care kCare>
@@ -197,7 +204,10 @@ SYNFLUID_INLINE Narrowed FlowTable::narrow_by(std::span<Search> searches,
     }
   } else {
     const SearchMask all = ~SearchMask{0} >> (kBurst - searches.size());
-    narrow_careless<Match>(searches, careless & all, narrowed);
+    const SearchMask asking = not_over<Match>(searches);
+    narrowed.plain = careless & all & ~asking;
+    for (SearchMask left = careless & asking; left != 0; left &= left - 1)
+      narrow_careless<Match>(searches[lowest(left)], left & -left, narrowed);
     for (SearchMask left = all & ~careless; left != 0; left &= left - 1)
       narrow_one<Match>(searches[lowest(left)], left & -left, narrowed);
   }

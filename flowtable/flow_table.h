@@ -240,9 +240,11 @@ class FlowTable {
   void choose(Search& search, uint32_t slot) const noexcept;
   void settle_behind(std::span<Search> searches, Narrowed& narrowed, SearchMask careless) const noexcept;
   template <class Match>
-  void narrow_careless(std::span<Search> searches, SearchMask careless, Narrowed& narrowed) const noexcept;
-  template <class Match>
   void narrow_one(Search& search, SearchMask bit, Narrowed& narrowed) const noexcept;
+  template <class Match>
+  void narrow_careless(Search& search, SearchMask bit, Narrowed& narrowed) const noexcept;
+  template <class Match>
+  SearchMask not_over(std::span<const Search> searches) const noexcept;
   template <class Match, Care kCare>
   Narrowed narrow_by(std::span<Search> searches, SearchMask careless) const noexcept;
   template <Care kCare>
