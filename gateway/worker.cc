@@ -170,17 +170,18 @@ void Worker::finish(Burst& burst) {
 void Worker::glance(Burst& burst) {
   for (rte_mbuf* frame : std::span(burst.frames).first(burst.count))
     rte_prefetch0(rte_pktmbuf_mtod(frame, const void*));
+  const flowtable::FlowTable& table = *table_;
   flowtable::SearchMask turns = ~flowtable::SearchMask{0};  // what is behind the last does not go on
   for (size_t i = burst.count; i-- > 0;) {
     const auto bytes = bytes_of(burst.frames[i]);
-    uint8_t flags;
+    bool ends;
     if (burst.frames[i]->nb_segs == 1 && plain_ipv4::has_layout(bytes)) {
-      burst.lookups.searches[i].at = table_->seek(plain_ipv4::flow(bytes));
-      flags = static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]);
+      burst.lookups.searches[i].at = table.seek(plain_ipv4::flow(bytes));
+      ends = (static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]) & kTurns) != 0;
     } else {
-      flags = glance_by_parsing(burst, i);
+      ends = (glance_by_parsing(burst, i) & kTurns) != 0;
     }
-    turns = turns * 2 + ((flags & kTurns) != 0);
+    turns = turns * 2 + ends;
   }
   burst.goes_on = ~turns;
 }
