@@ -11,6 +11,7 @@
 #include <span>
 
 #include <rte_mbuf.h>
+#include <rte_prefetch.h>
 
 #include "backend/guard.h"
 
@@ -37,13 +38,19 @@ inline constexpr size_t kBurst = 64;
 class PacketIo {
  public:
   virtual ~PacketIo() = default;
-  /// Fills the front of `out` with frames that came in on `side` and returns how many.
+  /// Fills the front of `out` with frames that came in on `side` and returns how many. Their first lines are
+  /// in the caller's cache, or have been called up.
   virtual size_t rx_burst(Side side, std::span<rte_mbuf*> out) noexcept = 0;
   /// Sends the front of `frames` out of `side` and returns how many it took.
   virtual size_t tx_burst(Side side, std::span<rte_mbuf*> frames) noexcept = 0;
   /// For epoll, edge-triggered: readable when frames have come in. -1: the side has to be polled.
   virtual int wake_fd(Side) const noexcept { return -1; }
 };
+
+/// Asks for the first line of each frame: they were written by a device, or by another CPU.
+inline void call_up(std::span<rte_mbuf* const> frames) noexcept {
+  for (rte_mbuf* frame : frames) rte_prefetch0(rte_pktmbuf_mtod(frame, const void*));
+}
 
 /// The bytes of a single-segment frame.
 inline std::span<std::byte> bytes_of(rte_mbuf* frame) {

@@ -34,11 +34,15 @@ bool looks_like_pci(const std::string& text) {
 
 class DpdkQueue final : public PortDevice {
  public:
-  DpdkQueue(uint16_t port, uint16_t queue, bool completes_checksums)
-      : port_(port), queue_(queue), completes_checksums_(completes_checksums) {}
+  DpdkQueue(uint16_t port, uint16_t queue, const PortName& name)
+      : port_(port),
+        queue_(queue),
+        is_hardware_(name.kind == PortName::Kind::kPci),
+        completes_checksums_(name.from_kernel) {}
 
   size_t rx_burst(std::span<rte_mbuf*> out) noexcept override {
     const uint16_t got = rte_eth_rx_burst(port_, queue_, out.data(), static_cast<uint16_t>(out.size()));
+    if (is_hardware_) call_up(out.first(got));  // a virtual device's driver has just copied them, on this CPU
     if (completes_checksums_)
       for (rte_mbuf* frame : out.first(got))
         if (frame->nb_segs == 1) complete_partial_checksum(bytes_of(frame));
@@ -51,6 +55,7 @@ class DpdkQueue final : public PortDevice {
  private:
   const uint16_t port_;
   const uint16_t queue_;
+  const bool is_hardware_;
   const bool completes_checksums_;
 };
 
@@ -144,7 +149,7 @@ Result<Ports::Queues> Ports::open_one(const PortName& name, const Config& config
   if (!opened) return opened.error();
   started_.push_back(opened->port);
   for (uint16_t q = 0; q < opened->queues; ++q)
-    queues.push_back(std::make_unique<DpdkQueue>(opened->port, q, name.from_kernel));
+    queues.push_back(std::make_unique<DpdkQueue>(opened->port, q, name));
   return queues;
 }
 

@@ -148,6 +148,7 @@ size_t Worker::receive_handed_over() {
   burst.count = handoff_->receive(burst.frames, burst.sides);
   if (burst.count == 0) return 0;
   counters_.handed_in.add(burst.count);
+  call_up(std::span(burst.frames).first(burst.count));
   burst.handed_over = true;
   glance(burst);
   narrow(burst);
@@ -168,8 +169,6 @@ void Worker::finish(Burst& burst) {
 /// of a known flow here: it goes on as any frame that is not understood, and so do packets of plain flows.
 /// From the last packet to the first, so that their bits come in order.
 void Worker::glance(Burst& burst) {
-  for (rte_mbuf* frame : std::span(burst.frames).first(burst.count))
-    rte_prefetch0(rte_pktmbuf_mtod(frame, const void*));
   const flowtable::FlowTable& table = *table_;
   flowtable::SearchMask turns = ~flowtable::SearchMask{0};  // what is behind the last does not go on
   for (size_t i = burst.count; i-- > 0;) {
