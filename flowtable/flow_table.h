@@ -148,8 +148,8 @@ class FlowTable {
 
   /// A look-up in steps, for an owner that has other work to do while memory answers: seek() hashes the key
   /// and asks for the tags' line, narrow() compares tags and asks for the flow's, settle() does so for those
-  /// few that are not at home, finish() compares keys. The table must not change meanwhile. seek() and
-  /// finish() are inline, in flowtable/search.h.
+  /// few that are not at home, finish() compares keys. The table must not change meanwhile, but that plain
+  /// flows may come, which may be missed. seek() and finish() are inline, in flowtable/search.h.
   Probe seek(const KeyWords& words) const noexcept;
   Probe seek(const plain_ipv4::Flow& flow) const noexcept;
   /// Of kBurst searches at most. Those of `careless` need not know which plain flow they are of, or whether

@@ -121,15 +121,20 @@ size_t Worker::turn() {
   return moved;
 }
 
-/// Stage by stage: memory fetches for one burst while the other is worked on.
+/// Stage by stage: memory fetches what one burst asked for while the other is worked on. What the first makes
+/// of the table seldom matters to the second's look-ups; if it may, they are made anew, their lines at hand.
 size_t Worker::receive_ports() {
   Burst access;
   Burst core;
   receive(Side::kAccess, access);
-  narrow(access);
   receive(Side::kCore, core);
-  finish(access);
+  narrow(access);
   narrow(core);
+  finish(access);
+  if (version_ != core.lookups.version) {
+    glance(core);
+    narrow(core);
+  }
   finish(core);
   return access.count + core.count;
 }

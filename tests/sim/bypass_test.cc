@@ -85,6 +85,21 @@ TEST_F(BypassSim, DataInOneBurstWithTheSynThatGivesItsFlowAVmGoesThereToo) {
   EXPECT_EQ(guest(0).receive_all(), (std::vector<Frame>{wire_.from_client({}), data}));
 }
 
+TEST_F(BypassSim, TheAnswerInOneTurnWithTheSynThatGivesItsFlowAVmGoesThereToo) {
+  begin();
+  expect_passes(Side::kAccess, {wire_.from_client({})});
+  policies::PolicySpec spec = one_service(ServiceMode::kInline);
+  spec.rules[0].match.destination_ports = {{8080, 8080}};
+  reload(spec);
+  const Frame answer = wire_.from_server({.flags = kAck, .seq = 8, .ack = 1001, .payload = "x"});
+  put(Side::kAccess, wire_.from_client({}));
+  put(Side::kCore, answer);
+  run();
+  EXPECT_TRUE(take(Side::kAccess).empty());
+  ASSERT_EQ(guests(), 1u);
+  EXPECT_EQ(guest(0).receive_all(), (std::vector<Frame>{wire_.from_client({}), answer}));
+}
+
 /// Where an IPv4 header says what it carries.
 constexpr size_t kFragmentAt = 14 + 6;
 constexpr size_t kProtocolAt = 14 + 9;
