@@ -82,6 +82,7 @@ class Spread::Other final : public PacketIo {
       if (!frame) break;
       out[got++] = *frame;
     }
+    call_up(out.first(got));  // the first worker's CPU had them
     return got;
   }
   size_t tx_burst(Side side, std::span<rte_mbuf*> frames) noexcept override {

@@ -178,14 +178,14 @@ void Worker::glance(Burst& burst) {
   flowtable::SearchMask turns = ~flowtable::SearchMask{0};  // what is behind the last does not go on
   for (size_t i = burst.count; i-- > 0;) {
     const auto bytes = bytes_of(burst.frames[i]);
-    bool ends;
+    bool begins_or_ends;
     if (burst.frames[i]->nb_segs == 1 && plain_ipv4::has_layout(bytes)) {
       burst.lookups.searches[i].at = table.seek(plain_ipv4::flow(bytes));
-      ends = (static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]) & kTurns) != 0;
+      begins_or_ends = (static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]) & kTurns) != 0;
     } else {
-      ends = (glance_by_parsing(burst, i) & kTurns) != 0;
+      begins_or_ends = (glance_by_parsing(burst, i) & kTurns) != 0;
     }
-    turns = turns * 2 + ends;
+    turns = turns * 2 + begins_or_ends;
   }
   burst.goes_on = ~turns;
 }

@@ -19,6 +19,13 @@ class BypassSim : public Sim {
     run();
     EXPECT_EQ(take(opposite(side)), frames);
   }
+  /// A SYN of `wire_` passes; then the policy gives its port a VM.
+  void pass_until_served(ServiceMode mode) {
+    expect_passes(Side::kAccess, {wire_.from_client({})});
+    policies::PolicySpec spec = one_service(mode);
+    spec.rules[0].match.destination_ports = {{8080, 8080}};
+    reload(spec);
+  }
   uint64_t entries() { return worker().table_stats().size; }
 
   const Wire wire_{.server_port = 8080};
@@ -60,10 +67,7 @@ TEST_F(BypassSim, FinBothWaysOrAResetEndTheEntrySoonAndLatePacketsPass) {
 
 TEST_F(BypassSim, ANewConnectionOnTheSamePortsIsDecidedAnew) {
   begin();
-  expect_passes(Side::kAccess, {wire_.from_client({})});
-  policies::PolicySpec spec = one_service(ServiceMode::kTerminate);
-  spec.rules[0].match.destination_ports = {{8080, 8080}};
-  reload(spec);
+  pass_until_served(ServiceMode::kTerminate);
   expect_passes(Side::kAccess, {wire_.from_client({.flags = kAck, .seq = 1001, .ack = 8})});
   EXPECT_EQ(guests(), 0u) << "a flow keeps the way it was given";
   EXPECT_EQ(summon(wire_).receive(), wire_.from_client({}));
@@ -72,10 +76,7 @@ TEST_F(BypassSim, ANewConnectionOnTheSamePortsIsDecidedAnew) {
 
 TEST_F(BypassSim, DataInOneBurstWithTheSynThatGivesItsFlowAVmGoesThereToo) {
   begin();
-  expect_passes(Side::kAccess, {wire_.from_client({})});
-  policies::PolicySpec spec = one_service(ServiceMode::kTerminate);
-  spec.rules[0].match.destination_ports = {{8080, 8080}};
-  reload(spec);
+  pass_until_served(ServiceMode::kTerminate);
   const Frame data = wire_.from_client({.flags = kAck, .seq = 1001, .ack = 8, .payload = "x"});
   put(Side::kAccess, wire_.from_client({}));
   put(Side::kAccess, data);
@@ -87,10 +88,7 @@ TEST_F(BypassSim, DataInOneBurstWithTheSynThatGivesItsFlowAVmGoesThereToo) {
 
 TEST_F(BypassSim, TheAnswerInOneTurnWithTheSynThatGivesItsFlowAVmGoesThereToo) {
   begin();
-  expect_passes(Side::kAccess, {wire_.from_client({})});
-  policies::PolicySpec spec = one_service(ServiceMode::kInline);
-  spec.rules[0].match.destination_ports = {{8080, 8080}};
-  reload(spec);
+  pass_until_served(ServiceMode::kInline);
   const Frame answer = wire_.from_server({.flags = kAck, .seq = 8, .ack = 1001, .payload = "x"});
   put(Side::kAccess, wire_.from_client({}));
   put(Side::kCore, answer);

@@ -228,6 +228,26 @@ TEST(FlowTable, EndsACarelessLookUpAtTheTags) {
   EXPECT_EQ(table->find(keys[1]), kNoFlow);
 }
 
+TEST(FlowTable, PlainFlowsMayComeInTheMidstOfALookUp) {
+  constexpr uint64_t kFlows = 1'300;
+  auto table = make_table(24 * 64);
+  for (uint64_t i = 0; i < kFlows; ++i) ASSERT_NE(table->insert(key_of(i), {}, 0), kNoFlow);
+  size_t behind = 0;
+  for (uint64_t i = 0; i < kFlows; ++i) {
+    Search search;
+    search.at = table->seek(KeyWords::of(key_of(i)));
+    Narrowed narrowed = table->narrow(std::span(&search, 1), 1);
+    if (narrowed.behind == 0) continue;
+    ++behind;
+    const uint64_t other = 10'000 + i;
+    ASSERT_NE(table->insert(key_of(other), {.flags = flow_flag::kPlain}, 0), kNoFlow);
+    table->settle(std::span(&search, 1), narrowed, 1);
+    ASSERT_EQ(narrowed.known, 1u) << "flow " << i;
+    EXPECT_EQ(table->finish(search, KeyWords::of(key_of(i))), table->find(key_of(i)));
+  }
+  EXPECT_GT(behind, 0u);
+}
+
 TEST(FlowTable, AnEvictionMakesRoomInAFullTable) {
   auto table = make_table(24'000);
   uint64_t i = 0;
