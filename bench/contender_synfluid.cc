@@ -1,4 +1,4 @@
-// Synfluid's own table, as the gateway uses it.
+// Synfluid's own table, used in bursts.
 #include <algorithm>
 
 #include "bench/contender.h"
@@ -33,12 +33,10 @@ class Synfluid final : public Contender {
     now_ns_ += kBurstNs;
     size_t done = opened.size() - lookup(opened);
     done += insert(opened) + lookup(closed);
-    for (size_t i = 0; i + kSilent < closed.size(); ++i) {
-      if (found_[i] == kNoFlow) continue;
-      table_->erase(found_[i]);
-      ++done;
-    }
-    return done + erase_idle();
+    const auto ended = std::span(found_).first(closed.size() - kSilent);
+    const auto none = std::ranges::remove(ended, kNoFlow);
+    table_->erase(ended.first(ended.size() - none.size()));
+    return done + ended.size() - none.size() + erase_idle();
   }
 
   size_t memory_bytes() const override { return table_->memory_bytes(); }

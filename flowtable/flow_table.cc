@@ -19,6 +19,11 @@ constexpr int kLooksAtPlain = 4;
 constexpr uint32_t kMostSlots = 0x80000000;
 constexpr size_t kBucketBytes = sizeof(TagLine) + sizeof(TimerLine) + kRowBytes;
 
+/// In whole lines.
+size_t short_tag_bytes(uint32_t buckets) {
+  return (buckets * sizeof(ShortTags) + kLine - 1) / kLine * kLine;
+}
+
 std::array<uint16_t, kStates> in_ticks(const Config& config) {
   std::array<uint16_t, kStates> ticks;
   for (size_t s = 0; s < kStates; ++s)
@@ -66,7 +71,7 @@ std::string_view to_string(FlowState state) {
 Result<std::unique_ptr<FlowTable>> FlowTable::create(const Config& config, int64_t now_ns) {
   if (Status checked = check(config); !checked) return checked.error().within("flow table");
   const uint32_t buckets = (config.capacity + kSlots - 1) / kSlots;
-  auto memory = Pages::map(buckets * kBucketBytes, config.pages);
+  auto memory = Pages::map(short_tag_bytes(buckets) + buckets * kBucketBytes, config.pages);
   if (!memory) return memory.error().within("flow table");
   return std::unique_ptr<FlowTable>(new FlowTable(config, buckets, std::move(*memory), now_ns));
 }
@@ -79,8 +84,9 @@ FlowTable::FlowTable(const Config& config, uint32_t buckets, Pages memory, int64
       idle_ticks_(in_ticks(config)),
       hash_(config.secret),
       memory_(std::move(memory)),
-      tags_(reinterpret_cast<TagLine*>(memory_.data())),
-      rows_(memory_.data() + 2 * size_t{buckets} * kLine),
+      short_tags_(reinterpret_cast<ShortTags*>(memory_.data())),
+      tags_(reinterpret_cast<TagLine*>(memory_.data() + short_tag_bytes(buckets))),
+      rows_(reinterpret_cast<std::byte*>(tags_) + 2 * size_t{buckets} * kLine),
       wheel_(reinterpret_cast<TimerLine*>(tags_ + buckets), now_ns, config.tick_ns,
              *std::max_element(idle_ticks_.begin(), idle_ticks_.end())) {}
 
@@ -139,11 +145,6 @@ SYNFLUID_INLINE void FlowTable::choose(Search& search, uint32_t slot) const noex
   prefetch_place(search.place);
 }
 
-SYNFLUID_INLINE void FlowTable::go_behind(Search& search) const noexcept {
-  search.at.home = behind(search.at.home, search.at);
-  prefetch(&tags_[search.at.home]);
-}
-
 /// Compares the tags of one search that is not careless; `bit` is the one that stands for it.
 template <class Match>
 SYNFLUID_INLINE void FlowTable::narrow_one(Search& search, SearchMask bit,
@@ -153,27 +154,36 @@ SYNFLUID_INLINE void FlowTable::narrow_one(Search& search, SearchMask bit,
     choose(search, lowest(slots));
     narrowed.known |= bit;
   } else if (search.at.passed(line) != 0) {
-    go_behind(search);
+    search.at.home = behind(search.at.home, search.at);
+    prefetch(&tags_[search.at.home]);
     narrowed.behind |= bit;
   }
 }
 
-/// The same of one that is careless.
+/// Whether a careless search that found `slots` need not know of which of them it is, nor whether of any. If
+/// so, and if it is the first in a while, the flow is marked.
+SYNFLUID_INLINE bool FlowTable::passes_as_plain(ShortTags& block, uint32_t slots) noexcept {
+  if ((slots & block.unseen()) == 0) return true;
+  if ((slots & ~block.plain()) != 0 || !std::has_single_bit(slots)) return false;
+  block.see(slots);
+  return true;
+}
+
+/// Compares the short tags of one that is careless.
 template <class Match>
 SYNFLUID_INLINE void FlowTable::narrow_careless(Search& search, SearchMask bit,
                                                 Narrowed& narrowed) const noexcept {
-  TagLine& line = tags_[search.at.home];
-  const uint32_t slots = Match::slots(line, search.at.tag());
-  if ((slots & ~line.plain) != 0) {
-    choose(search, lowest(slots));
+  ShortTags& block = short_tags_[search.at.home];
+  const uint32_t slots = Match::slots(block, search.at.short_tag()) & block.taken();
+  if (!passes_as_plain(block, slots)) {
+    const uint32_t others = slots & ~block.plain();
+    choose(search, lowest(others != 0 ? others : slots));
     narrowed.known |= bit;
-    return;
-  }
-  line.seen |= slots;
-  if (search.at.passed(line) == 0) {
+  } else if ((block.marks & search.at.passed_mark()) == 0) {
     narrowed.plain |= bit;
   } else {
-    go_behind(search);
+    search.at.home = behind(search.at.home, search.at);
+    prefetch(&short_tags_[search.at.home]);
     narrowed.behind |= bit;
   }
 }
@@ -185,9 +195,8 @@ SYNFLUID_INLINE SearchMask FlowTable::not_over(std::span<const Search> searches)
   SearchMask mask = 0;
   for (size_t i = searches.size(); i-- > 0;) {
     const Probe& at = searches[i].at;
-    const TagLine& line = tags_[at.home];
-    const uint32_t slots = Match::slots(line, at.tag());
-    mask = mask * 2 + (((slots & ~line.seen) | at.passed(line)) != 0);
+    const ShortTags& block = short_tags_[at.home];
+    mask = mask * 2 + (((Match::slots(block, at.short_tag()) | at.passed_mark()) & block.marks) != 0);
   }
   return mask;
 }
@@ -204,6 +213,9 @@ SYNFLUID_INLINE Narrowed FlowTable::narrow_by(std::span<Search> searches,
     }
   } else {
     const SearchMask all = ~SearchMask{0} >> (kBurst - searches.size());
+    // They may have been sought carelessly: the long tags are not on their way yet.
+    for (SearchMask left = all & ~careless; left != 0; left &= left - 1)
+      prefetch(&tags_[searches[lowest(left)].at.home]);
     const SearchMask asking = not_over<Match>(searches);
     narrowed.plain = careless & all & ~asking;
     for (SearchMask left = careless & asking; left != 0; left &= left - 1)
@@ -214,31 +226,38 @@ SYNFLUID_INLINE Narrowed FlowTable::narrow_by(std::span<Search> searches,
   return narrowed;
 }
 
-/// Bucket by bucket, up to one with the tag (where all flows with it are plain and the search is careless,
-/// farther), or to the last.
 void FlowTable::settle_behind(std::span<Search> searches, Narrowed& narrowed,
                               SearchMask careless) const noexcept {
   for (SearchMask left = narrowed.behind; left != 0; left &= left - 1) {
     const SearchMask bit = left & -left;
-    Search& s = searches[lowest(left)];
-    for (uint32_t steps = 1;; ++steps) {
-      TagLine& line = tags_[s.at.home];
-      const uint32_t slots = BaselineMatch::slots(line, s.at.tag());
-      const uint32_t plain = (careless & bit) != 0 ? line.plain : 0;
-      if ((slots & ~plain) != 0) {
-        choose(s, lowest(slots));
-        narrowed.known |= bit;
-        break;
-      }
-      line.seen |= slots;
-      if (s.at.passed(line) == 0 || steps == kWindow - 1) {
-        narrowed.plain |= careless & bit;
-        break;
-      }
-      go_behind(s);
-    }
+    Search& search = searches[lowest(left)];
+    if ((careless & bit) == 0)
+      settle_one(search, bit, narrowed);
+    else
+      settle_careless(search, bit, narrowed);
   }
   narrowed.behind = 0;
+}
+
+/// Bucket by bucket, up to one with the tag, or to the last.
+void FlowTable::settle_one(Search& search, SearchMask bit, Narrowed& narrowed) const noexcept {
+  for (uint32_t steps = 1; steps < kWindow; ++steps) {
+    Narrowed here;
+    narrow_one<BaselineMatch>(search, bit, here);
+    narrowed.known |= here.known;
+    if (here.behind == 0) return;
+  }
+}
+
+/// Up to one where it has to be known of which flow it is.
+void FlowTable::settle_careless(Search& search, SearchMask bit, Narrowed& narrowed) const noexcept {
+  Narrowed here{.behind = bit};
+  for (uint32_t steps = 1; here.behind != 0 && steps < kWindow; ++steps) {
+    here = {};
+    narrow_careless<BaselineMatch>(search, bit, here);
+  }
+  narrowed.known |= here.known;
+  narrowed.plain |= here.plain | here.behind;
 }
 
 template <FlowTable::Care kCare>
@@ -277,7 +296,7 @@ FlowTable::Narrow FlowTable::narrow_by(TagCompare) noexcept {
 FlowIndex FlowTable::free_slot(const Probe& at) const noexcept {
   uint32_t bucket = at.home;
   for (uint32_t steps = 0; steps < kWindow; ++steps) {
-    const uint32_t free = BaselineMatch::slots(tags_[bucket], 0);
+    const uint32_t free = ~short_tags_[bucket].taken() & kAllSlots;
     if (free != 0) return bucket * kSlots + lowest(free);
     if (at.passed(tags_[bucket]) == kMostPassed) return kNoFlow;
     bucket = behind(bucket, at);
@@ -289,8 +308,11 @@ FlowIndex FlowTable::free_slot(const Probe& at) const noexcept {
 /// Tells every bucket from home up to `end_bucket` that a flow went past, or (step -1) that it is gone.
 void FlowTable::count_pass(const Probe& at, uint32_t end_bucket, int step) noexcept {
   const uint64_t change = step < 0 ? -at.one_passed() : at.one_passed();
-  for (uint32_t bucket = at.home; bucket != end_bucket; bucket = behind(bucket, at))
+  for (uint32_t bucket = at.home; bucket != end_bucket; bucket = behind(bucket, at)) {
     tags_[bucket].passed += change;
+    uint64_t& marks = short_tags_[bucket].marks;
+    marks = at.passed(tags_[bucket]) != 0 ? marks | at.passed_mark() : marks & ~at.passed_mark();
+  }
 }
 
 /// Takes the slot, so that the next key finds another one, and brings in what fill() writes.
@@ -298,9 +320,8 @@ SYNFLUID_INLINE FlowIndex FlowTable::claim(const Probe& at, bool plain) noexcept
   const FlowIndex flow = free_slot(at);
   if (flow == kNoFlow) return kNoFlow;
   const uint32_t bucket = flow / kSlots;
-  TagLine& line = tags_[bucket];
-  line.tags[flow % kSlots] = at.tag();
-  line.plain |= uint32_t{plain} << flow % kSlots;
+  tags_[bucket].tags[flow % kSlots] = at.tag();
+  short_tags_[bucket].take(flow % kSlots, at.short_tag(), plain);
   prefetch_place(place(flow));
   prefetch(&wheel_.line(bucket));
   if (bucket != at.home) {
@@ -331,6 +352,7 @@ size_t FlowTable::insert(std::span<const FlowKey> keys, FlowValue value, int64_t
     for (size_t i = 0; i < count; ++i) {
       probes[i] = probe(KeyWords::of(keys[done + i]));
       prefetch(&tags_[probes[i].home]);
+      prefetch(&short_tags_[probes[i].home]);
     }
     for (size_t i = 0; i < count; ++i) out[done + i] = claim(probes[i], plain);
     for (size_t i = done; i < done + count; ++i) {
@@ -355,14 +377,16 @@ void FlowTable::erase(FlowIndex flow) noexcept {
   assert(contains(flow));
   const uint32_t bucket = flow / kSlots;
   const Probe at = probe(words(flow));
-  TagLine& line = tags_[bucket];
-  const uint32_t others = ~(1u << flow % kSlots);
-  line.tags[flow % kSlots] = 0;
-  line.plain &= others;
-  line.seen &= others;
+  tags_[bucket].tags[flow % kSlots] = 0;
+  short_tags_[bucket].free(flow % kSlots);
   count_pass(at, bucket, -1);
   counters_.erased.add(1);
   counters_.size.subtract(1);
+}
+
+void FlowTable::erase(std::span<const FlowIndex> flows) noexcept {
+  for (const FlowIndex flow : flows) prefetch(&short_tags_[flow / kSlots]);
+  for (const FlowIndex flow : flows) erase(flow);
 }
 
 KeyWords FlowTable::words(FlowIndex flow) const noexcept {
@@ -414,15 +438,16 @@ size_t FlowTable::expire(int64_t now_ns, std::span<FlowIndex> out) noexcept {
 /// Looks at a bucket's slots that are armed for now. Those for which `out` has no room stay armed.
 size_t FlowTable::visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> out) noexcept {
   wheel_.prefetch_next(bucket);
-  TagLine& tags = tags_[bucket];
+  ShortTags& tags = short_tags_[bucket];
   TimerLine& line = wheel_.line(bucket);
   const uint16_t tick = wheel_.tick();
   size_t count = 0;
-  for (uint32_t mask = due_slots(line, tags, tick); mask != 0 && count < out.size(); mask &= mask - 1) {
+  for (uint32_t mask = due_slots(line, tags.taken(), tick); mask != 0 && count < out.size();
+       mask &= mask - 1) {
     const uint32_t slot = lowest(mask);
     FlowValue& v = value(bucket * kSlots + slot);
-    if ((tags.seen >> slot & 1) != 0) {
-      tags.seen ^= 1u << slot;
+    if (tags.is_seen(slot)) {
+      tags.forget_seen(slot);
       v.seen_tick = wheel_.stamp(now_ns);
     }
     if (tick_before(tick, due(v))) {
@@ -434,7 +459,7 @@ size_t FlowTable::visit(uint32_t bucket, int64_t now_ns, std::span<FlowIndex> ou
     wheel_.arm_visited(bucket, slot, next_look(v, tick));
   }
   counters_.expired.add(count);
-  wheel_.rehang(bucket, ticks_to_earliest(line, tags, tick));
+  wheel_.rehang(bucket, ticks_to_earliest(line, tags.taken(), tick));
   return count;
 }
 
@@ -448,7 +473,7 @@ FlowIndex FlowTable::eviction_candidate(const FlowKey& key, FlowState state) con
     for (uint32_t slot = 0; slot < kSlots; ++slot) {
       const FlowIndex flow = bucket * kSlots + slot;
       if (!contains(flow) || value(flow).state != state) continue;
-      const bool is_seen = (tags_[bucket].seen >> slot & 1) != 0;
+      const bool is_seen = short_tags_[bucket].is_seen(slot);
       const bool is_older =
           oldest == kNoFlow ||
           (is_seen == oldest_is_seen ? tick_before(value(flow).seen_tick, value(oldest).seen_tick)

@@ -1,16 +1,18 @@
 // clang-format off
 // One worker's flows: a hash table of fixed memory whose entries never move, with timers.
 //
-//   hash(key, secret) = 64 bits ──▶ home bucket (upper 32) │ step (6) │ filter class (4) │ tag (15)
+//   hash(key, secret) = 64 bits ──▶ home bucket (upper 32) │ filter class (4) │ step (6) │ tag (15)
 //
-//            one line per bucket                               one line per bucket
-//   tags_   ┌────────────┬─────────────┬────────────┐  timers_ ┌─────────────────┬──────────────┐
-//   home ─▶ │ tag × 24   │ passed × 16 │ plain seen │          │ armed tick × 24 │ next prev at │ ◀─▶ timing
-//           ├────────────┼─────────────┼────────────┤          ├─────────────────┼──────────────┤     wheel of
-//     …     │ …          │             │            │          │                 │              │     buckets
-//   home    ├────────────┼─────────────┼────────────┤          ├─────────────────┼──────────────┤
-//   + step  │ …          │             │            │          │                 │              │
-//           └──────┬─────┴─────────────┴────────────┘          └─────────────────┴──────────────┘
+//           half a line per bucket            a line per bucket           a line per bucket
+//   short_  ┌────────────┬─────────────┐ tags_ ┌──────────┬────────────┐ timers_ ┌─────────────┬───────────┐
+//   tags_   │ tag's      │ unseen × 24 │       │ tag × 24 │ passed,    │         │ armed tick  │ next prev │◀▶
+//   home ─▶ │ lower half │ passed × 16 │       │          │ count × 16 │         │ × 24        │ at        │
+//           │ × 24       │ plain × 24  │       │          │            │         │             │           │ timing
+//           ├────────────┼─────────────┤       ├──────────┼────────────┤         ├─────────────┼───────────┤ wheel
+//     …     │ …          │             │       │ …        │            │         │ …           │           │ of
+//   home    ├────────────┼─────────────┤       ├──────────┼────────────┤         ├─────────────┼───────────┤ buckets
+//   + step  │ …          │             │       │ …        │            │         │ …           │           │
+//           └──────┬─────┴─────────────┘       └────┬─────┴────────────┘         └─────────────┴───────────┘
 //                  │ index = bucket · 24 + slot, until the flow is erased
 //   rows_          ▼ 18 lines for 24 slots: each line holds one flow, and a third of another
 //           ┌─────────────┬──────────────┬────────────────────┬──────────────────┐
@@ -29,20 +31,23 @@
 // out last.
 //
 // Plain flows are those whose packets the owner treats all alike, and as it would with no flow there at all.
-// A look-up that only wants to know whether its packet is such a one ends at the tags: if all flows with the
-// tag are plain, in the buckets up to the first that none of the class has passed, then whichever flow it is,
-// it is no other than a plain one. So it touches one line, which has room for one more bit: that the flow was
-// seen.
+// A careless look-up only wants to know whether its packet is such a one. It ends at the short tags: if all
+// flows with the tag are plain, in the buckets up to the first that none of the class has passed, then
+// whichever flow it is, it is no other than a plain one. So it touches half a line, with all that it needs:
+// a bit by class says that passed[c] is not 0, and one by slot that the flow was seen. One look-up of
+// thirteen finds another flow's tag like its own. If that one is not plain, or if it has to be told which of
+// them is seen, keys are compared after all: where a flow is gone the packets of its twin do not keep it.
 //
 // Timers are lazy: touch() writes the tick into the flow's value, which the look-up has just brought into the
-// cache, and nothing else. Of each bucket only the earliest deadline hangs in the wheel. When it comes, the
+// cache, and of a plain flow its bit. Of each bucket only the earliest deadline hangs in the wheel. When it
+// comes, the
 // slots that were armed for it are looked at: they are reported, or armed again for their true deadline. So
 // time costs per expiry (and once per idle time for a flow that lives on), never per entry, and 64 bytes
 // serve 24 flows. Plain flows that were seen count as touched when a timer looks, four times in their idle
 // time.
 //
-// Memory: (64 + 64 + 18 · 64) / 24 = 53.3 bytes a slot, 59.3 a flow at 90% load, plus the wheel (66 KiB at
-// most). It is taken at create() and never grows. There is no rehash.
+// Memory: (32 + 64 + 64 + 18 · 64) / 24 = 54.7 bytes a slot, 60.7 a flow at 90% load, plus the wheel (66 KiB
+// at most). It is taken at create() and never grows. There is no rehash.
 //
 // Threads: one owner (the worker) for everything; stats() and size() may be read by any thread at any time.
 // Ownership: the table owns its memory; references from value() are valid until the flow is erased.
@@ -107,17 +112,20 @@ struct Probe {
   uint32_t bits;
 
   /// In one word, so that it is put away by one store.
-  static Probe of(uint64_t hash, uint64_t home) { return std::bit_cast<Probe>((hash | kTaken) << 32 | home); }
-  uint16_t tag() const { return static_cast<uint16_t>(bits); }
+  static Probe of(uint64_t hash, uint64_t home) { return std::bit_cast<Probe>(hash << 32 | home); }
+  uint16_t tag() const { return static_cast<uint16_t>(bits | kTaken); }
+  uint8_t short_tag() const { return static_cast<uint8_t>(bits); }
   /// Flows of the key's filter class that went past a bucket.
   uint32_t passed(const TagLine& line) const {
-    return static_cast<uint32_t>(line.passed >> shift()) & kMostPassed;
+    return static_cast<uint32_t>(line.passed >> (filter_class() * 4)) & kMostPassed;
   }
-  /// One of them, as it stands in `passed`.
-  uint64_t one_passed() const { return uint64_t{1} << shift(); }
+  /// One of them, as it stands in TagLine::passed.
+  uint64_t one_passed() const { return uint64_t{1} << (filter_class() * 4); }
+  /// That there are any, as it stands in ShortTags::marks.
+  uint64_t passed_mark() const { return uint64_t{1} << ShortTags::kPassedAt << filter_class(); }
 
  private:
-  uint32_t shift() const { return bits >> 28 << 2; }
+  uint32_t filter_class() const { return bits >> 28; }
 };
 
 /// A look-up under way. Plain data: seek() gives `at`, narrow() the rest.
@@ -147,11 +155,13 @@ class FlowTable {
   FlowIndex find(const FlowKey& key) const noexcept;
 
   /// A look-up in steps, for an owner that has other work to do while memory answers: seek() hashes the key
-  /// and asks for the tags' line, narrow() compares tags and asks for the flow's, settle() does so for those
+  /// and asks for its tags, narrow() compares tags and asks for the flow's line, settle() does so for those
   /// few that are not at home, finish() compares keys. The table must not change meanwhile, but that plain
   /// flows may come, which may be missed. seek() and finish() are inline, in flowtable/search.h.
   Probe seek(const KeyWords& words) const noexcept;
-  Probe seek(const plain_ipv4::Flow& flow) const noexcept;
+  /// The same where nearly all searches will be careless. Any may be either.
+  Probe seek_carelessly(const KeyWords& words) const noexcept;
+  Probe seek_carelessly(const plain_ipv4::Flow& flow) const noexcept;
   /// Of kBurst searches at most. Those of `careless` need not know which plain flow they are of, or whether
   /// of one at all.
   Narrowed narrow(std::span<Search> searches, SearchMask careless = 0) noexcept {
@@ -172,6 +182,8 @@ class FlowTable {
                 std::span<FlowIndex> out) noexcept;
   /// Frees the index at once. The next insert() may return it.
   void erase(FlowIndex flow) noexcept;
+  /// The same for several, no two alike, whose cache misses overlap.
+  void erase(std::span<const FlowIndex> flows) noexcept;
 
   /// `target` and `flags` are the caller's to change; `state` by set_state(), because a timer hangs on it.
   FlowValue& value(FlowIndex flow) noexcept { return place(flow).rest().value; }
@@ -179,7 +191,7 @@ class FlowTable {
   FlowKey key(FlowIndex flow) const noexcept;
   /// False for a slot that holds no flow, so for every erased index.
   bool contains(FlowIndex flow) const noexcept {
-    return flow < capacity() && tags_[flow / kSlots].tags[flow % kSlots] != 0;
+    return flow < capacity() && (short_tags_[flow / kSlots].taken() >> flow % kSlots & 1) != 0;
   }
 
   /// The flow was active: its idle time starts anew.
@@ -187,6 +199,7 @@ class FlowTable {
     const uint16_t stamp = wheel_.stamp(now_ns);
     FlowValue& v = value(flow);
     if (v.seen_tick != stamp) v.seen_tick = stamp;
+    if ((v.flags & flow_flag::kPlain) != 0) short_tags_[flow / kSlots].see(1u << flow % kSlots);
   }
   /// The flow enters a state, and that state's idle time starts.
   void set_state(FlowIndex flow, FlowState state, int64_t now_ns) noexcept;
@@ -229,16 +242,18 @@ class FlowTable {
 
   Place place(FlowIndex flow) const noexcept { return Place(rows_, flow / kSlots, flow % kSlots); }
   uint64_t home_of(uint64_t hash) const noexcept;
-  Probe seek(uint64_t hash) const noexcept;
+  Probe seek_carelessly(uint64_t hash) const noexcept;
   Probe probe(const KeyWords& words) const noexcept;
   uint32_t behind(uint32_t bucket, const Probe& at) const noexcept;
   static bool holds(const Place& place, const KeyWords& words) noexcept;
   static void prefetch_place(const Place& place) noexcept;
   KeyWords words(FlowIndex flow) const noexcept;
   FlowIndex find_from_home(const KeyWords& words, const Probe& at) const noexcept;
-  void go_behind(Search& search) const noexcept;
+  static bool passes_as_plain(ShortTags& block, uint32_t slots) noexcept;
   void choose(Search& search, uint32_t slot) const noexcept;
   void settle_behind(std::span<Search> searches, Narrowed& narrowed, SearchMask careless) const noexcept;
+  void settle_one(Search& search, SearchMask bit, Narrowed& narrowed) const noexcept;
+  void settle_careless(Search& search, SearchMask bit, Narrowed& narrowed) const noexcept;
   template <class Match>
   void narrow_one(Search& search, SearchMask bit, Narrowed& narrowed) const noexcept;
   template <class Match>
@@ -278,6 +293,7 @@ class FlowTable {
   const std::array<uint16_t, kStates> idle_ticks_;
   const FlowHash hash_;
   const Pages memory_;
+  ShortTags* const short_tags_;
   TagLine* const tags_;
   std::byte* const rows_;
 

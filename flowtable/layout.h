@@ -15,6 +15,7 @@ namespace synfluid::flowtable {
 
 /// Flows in a bucket: three SSE registers of tags, and the rest of the line for the filter.
 inline constexpr uint32_t kSlots = 24;
+inline constexpr uint32_t kAllSlots = (1u << kSlots) - 1;
 
 /// Buckets in which a flow may lie. With 32 the first refusal comes at 95% load or later, with 16 at 90%, and
 /// with fewer sooner; it costs only those who go there.
@@ -55,6 +56,9 @@ inline constexpr uint8_t kPlain = 0x02;
 /// In every tag, so that none is 0: a free slot.
 inline constexpr uint16_t kTaken = 0x8000;
 
+/// By a flow's filter class its bucket tells whether a look-up has to go on behind it.
+inline constexpr uint32_t kClasses = 16;
+
 /// Flows of one filter class that can be counted past a bucket.
 inline constexpr uint32_t kMostPassed = 15;
 
@@ -62,9 +66,34 @@ inline constexpr uint32_t kMostPassed = 15;
 struct alignas(kLine) TagLine {
   std::array<uint16_t, kSlots> tags;
   uint64_t passed;  ///< 4 bits by filter class: flows that went past this bucket because it had no room
-  uint32_t plain;   ///< a bit by slot: the flow is plain (flow_flag::kPlain)
-  uint32_t seen;    ///< a bit by slot: the flow is plain, and was touched since its timer last looked
 };
+
+/// What a careless look-up needs to know of a bucket, in half a line: so that the buckets of a million flows
+/// fit a core's second-level cache. Of each tag only the lower half; a free slot's means nothing.
+struct alignas(kLine / 2) ShortTags {
+  static constexpr uint32_t kPassedAt = kSlots;
+  static constexpr uint32_t kPlainAt = kPassedAt + kClasses;
+
+  std::array<uint8_t, kSlots> tags;
+  /// From the lowest bit: unseen by slot; passed by filter class, whether by any flow; plain by slot.
+  uint64_t marks;
+
+  /// Flows that are not plain (flow_flag::kPlain), or were not touched since their timer last looked.
+  uint32_t unseen() const noexcept { return static_cast<uint32_t>(marks) & kAllSlots; }
+  uint32_t plain() const noexcept { return static_cast<uint32_t>(marks >> kPlainAt); }
+  uint32_t taken() const noexcept { return unseen() | plain(); }
+  bool is_seen(uint32_t slot) const noexcept { return ((plain() & ~unseen()) >> slot & 1) != 0; }
+
+  /// All of `slots` are plain.
+  void see(uint32_t slots) noexcept { marks &= ~uint64_t{slots}; }
+  void forget_seen(uint32_t slot) noexcept { marks |= uint64_t{1} << slot; }
+  void take(uint32_t slot, uint8_t tag, bool plain) noexcept {
+    tags[slot] = tag;
+    marks |= (1 | uint64_t{plain} << kPlainAt) << slot;
+  }
+  void free(uint32_t slot) noexcept { marks &= ~((1 | uint64_t{1} << kPlainAt) << slot); }
+};
+static_assert(ShortTags::kPlainAt + kSlots == 64);
 
 struct AddressWords {
   uint64_t head;
@@ -125,7 +154,7 @@ struct alignas(kLine) TimerLine {
   uint16_t linked;  ///< 1: in the wheel
 };
 
-static_assert(sizeof(TagLine) == kLine && sizeof(TimerLine) == kLine);
+static_assert(sizeof(ShortTags) == kLine / 2 && sizeof(TagLine) == kLine && sizeof(TimerLine) == kLine);
 static_assert(sizeof(AddressWords) == 16 && sizeof(PortsAndValue) == 16);
 static_assert(kWholeSlots * 4 == kSlots * 3 && kWholeSlots % 3 == 0);
 

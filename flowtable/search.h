@@ -53,16 +53,23 @@ SYNFLUID_INLINE void FlowTable::prefetch_place(const Place& place) noexcept {
 }
 
 SYNFLUID_INLINE Probe FlowTable::seek(const KeyWords& words) const noexcept {
-  return seek(hash_(words));
-}
-
-SYNFLUID_INLINE Probe FlowTable::seek(const plain_ipv4::Flow& flow) const noexcept {
-  return seek(hash_(flow));
-}
-
-SYNFLUID_INLINE Probe FlowTable::seek(uint64_t hash) const noexcept {
+  const uint64_t hash = hash_(words);
   const uint64_t home = home_of(hash);
   prefetch(&tags_[home]);
+  return Probe::of(hash, home);
+}
+
+SYNFLUID_INLINE Probe FlowTable::seek_carelessly(const KeyWords& words) const noexcept {
+  return seek_carelessly(hash_(words));
+}
+
+SYNFLUID_INLINE Probe FlowTable::seek_carelessly(const plain_ipv4::Flow& flow) const noexcept {
+  return seek_carelessly(hash_(flow));
+}
+
+SYNFLUID_INLINE Probe FlowTable::seek_carelessly(uint64_t hash) const noexcept {
+  const uint64_t home = home_of(hash);
+  prefetch(&short_tags_[home]);
   return Probe::of(hash, home);
 }
 

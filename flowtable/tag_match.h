@@ -1,4 +1,5 @@
-// Which slots of a bucket have a tag: a bit per slot. The same answers by AVX-512, by SSE2 and by plain C++.
+// Which slots of a bucket have a tag, or a short one: a bit per slot. The same answers by AVX-512, by SSE2
+// and by plain C++.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +15,15 @@
 
 namespace synfluid::flowtable {
 
-inline constexpr uint32_t kAllSlots = (1u << kSlots) - 1;
-
 struct PortableMatch {
   static uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
     uint32_t mask = 0;
     for (uint32_t s = 0; s < kSlots; ++s) mask |= static_cast<uint32_t>(line.tags[s] == tag) << s;
+    return mask;
+  }
+  static uint32_t slots(const ShortTags& block, uint8_t tag) noexcept {
+    uint32_t mask = 0;
+    for (uint32_t s = 0; s < kSlots; ++s) mask |= static_cast<uint32_t>(block.tags[s] == tag) << s;
     return mask;
   }
 };
@@ -36,6 +40,13 @@ struct Sse2Match {
     const int low = _mm_movemask_epi8(_mm_packs_epi16(first, second));
     const int high = _mm_movemask_epi8(_mm_packs_epi16(third, _mm_setzero_si128()));
     return static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16;
+  }
+  static uint32_t slots(const ShortTags& block, uint8_t tag) noexcept {
+    const __m128i wanted = _mm_set1_epi8(static_cast<char>(tag));
+    const auto* lanes = reinterpret_cast<const __m128i*>(&block);
+    const int low = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_load_si128(lanes), wanted));
+    const int high = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_load_si128(lanes + 1), wanted));
+    return (static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16) & kAllSlots;
   }
 };
 using BaselineMatch = Sse2Match;
@@ -56,6 +67,11 @@ struct Avx512Match {
   SYNFLUID_AVX512 static inline uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
     const __m512i wanted = _mm512_set1_epi16(static_cast<int16_t>(tag));
     return _mm512_mask_cmpeq_epi16_mask(kAllSlots, _mm512_load_si512(&line), wanted);
+  }
+  SYNFLUID_AVX512 static inline uint32_t slots(const ShortTags& block, uint8_t tag) noexcept {
+    const __m256i wanted = _mm256_set1_epi8(static_cast<char>(tag));
+    const __m256i tags = _mm256_load_si256(reinterpret_cast<const __m256i*>(&block));
+    return _mm256_mask_cmpeq_epi8_mask(kAllSlots, tags, wanted);
   }
 };
 #else

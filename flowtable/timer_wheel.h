@@ -10,6 +10,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -35,20 +36,26 @@ constexpr uint16_t ticks_ahead(uint16_t armed, uint16_t tick) {
   return static_cast<uint16_t>(ahead > 0 ? ahead : 0);
 }
 
-/// The slots of a bucket that hold a flow and are armed for `tick` or before: a bit each.
-inline uint32_t due_slots(const TimerLine& line, const TagLine& tags, uint16_t tick) noexcept {
+/// Of the slots in `taken`, those that are armed for `tick` or before: a bit each.
+inline uint32_t due_slots(const TimerLine& line, uint32_t taken, uint16_t tick) noexcept {
   uint32_t mask = 0;
   for (uint32_t s = 0; s < kSlots; ++s)
-    mask |= static_cast<uint32_t>((ticks_ahead(line.armed[s], tick) == 0) & (tags.tags[s] != 0)) << s;
-  return mask;
+    mask |= static_cast<uint32_t>(ticks_ahead(line.armed[s], tick) == 0) << s;
+  return mask & taken;
 }
 
-/// Over the slots that hold a flow. No branches: a compiler makes a few vector instructions of it.
-inline uint16_t ticks_to_earliest(const TimerLine& line, const TagLine& tags, uint16_t tick) noexcept {
+/// Over the slots in `taken`. No branches, eight slots at a time: a compiler makes a few vector instructions
+/// of it.
+inline uint16_t ticks_to_earliest(const TimerLine& line, uint32_t taken, uint16_t tick) noexcept {
+  constexpr uint32_t kLanes = 8;
+  constexpr std::array<uint16_t, kLanes> kBits{1, 2, 4, 8, 16, 32, 64, 128};
   uint16_t least = kNoTimer;
-  for (uint32_t s = 0; s < kSlots; ++s) {
-    const uint16_t ahead = tags.tags[s] == 0 ? kNoTimer : ticks_ahead(line.armed[s], tick);
-    least = std::min(least, ahead);
+  for (uint32_t first = 0; first < kSlots; first += kLanes) {
+    const uint16_t some = static_cast<uint16_t>(taken >> first);
+    for (uint32_t s = 0; s < kLanes; ++s) {
+      const uint16_t ahead = (some & kBits[s]) == 0 ? kNoTimer : ticks_ahead(line.armed[first + s], tick);
+      least = std::min(least, ahead);
+    }
   }
   return least;
 }

@@ -180,7 +180,7 @@ void Worker::glance(Burst& burst) {
     const auto bytes = bytes_of(burst.frames[i]);
     bool begins_or_ends;
     if (burst.frames[i]->nb_segs == 1 && plain_ipv4::has_layout(bytes)) {
-      burst.lookups.searches[i].at = table.seek(plain_ipv4::flow(bytes));
+      burst.lookups.searches[i].at = table.seek_carelessly(plain_ipv4::flow(bytes));
       begins_or_ends = (static_cast<uint8_t>(bytes[plain_ipv4::kTcpFlags]) & kTurns) != 0;
     } else {
       begins_or_ends = (glance_by_parsing(burst, i) & kTurns) != 0;
@@ -196,7 +196,7 @@ uint8_t Worker::glance_by_parsing(Burst& burst, size_t i) {
   ParsedPacket packet;
   if (rte_mbuf* const frame = burst.frames[i]; frame->nb_segs == 1 || rte_pktmbuf_linearize(frame) == 0)
     packet = parse_packet(bytes_of(frame));
-  burst.lookups.searches[i].at = table_->seek(flowtable::KeyWords::of(packet.flow.key));
+  burst.lookups.searches[i].at = table_->seek_carelessly(flowtable::KeyWords::of(packet.flow.key));
   return packet.kind == PacketKind::kTcp ? packet.tcp_flags : kTurns;
 }
 

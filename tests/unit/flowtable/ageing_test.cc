@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "flowtable/search.h"
 #include "tests/unit/flowtable/table_support.h"
 
 namespace synfluid::flowtable {
@@ -54,7 +53,7 @@ TEST(Ageing, ATouchStartsTheIdleTimeAnew) {
 /// The tags of a plain flow are compared, and no more.
 void touch_plain(FlowTable& table, const FlowKey& key) {
   Search search;
-  search.at = table.seek(KeyWords::of(key));
+  search.at = table.seek_carelessly(KeyWords::of(key));
   EXPECT_EQ(table.narrow(std::span(&search, 1), 1).plain, 1u);
 }
 
@@ -76,6 +75,29 @@ TEST(Ageing, APlainFlowIsNeverEarlyAndAQuarterLateAtMost) {
     EXPECT_LE(tick - 1, touched + kIdle + kIdle / 4 + 1) << "touched at " << touched;
     EXPECT_LE(table->stats().rearmed, 12u);
   }
+}
+
+TEST(Ageing, APlainFlowIsNotKeptByTheFlowWhoseTagIsLikeItsOwn) {
+  constexpr int64_t kIdle = kIdleTicks[static_cast<size_t>(FlowState::kActive)];
+  auto table = make_table(240);
+  const auto keys = testing::twins(*table, 2, testing::Alike::kShortTags);
+  std::array<FlowIndex, 2> flows;
+  for (size_t i = 0; i < 2; ++i)
+    flows[i] = table->insert(keys[i], {.state = FlowState::kActive, .flags = flow_flag::kPlain}, 0);
+  for (int64_t tick = 0; tick < 3 * kIdle; ++tick) {
+    const auto expired = expire(*table, tick * kTickNs);
+    for (const FlowIndex flow : expired) {
+      ASSERT_EQ(flow, flows[0]) << "the other is in use";
+      EXPECT_EQ(tick, kIdle);
+      table->erase(flow);
+    }
+    Search search;
+    const Narrowed narrowed = testing::look_up_carelessly(*table, search, keys[1]);
+    if (narrowed.known == 0) continue;
+    ASSERT_EQ(table->finish(search, KeyWords::of(keys[1])), flows[1]);
+    table->touch(flows[1], tick * kTickNs);
+  }
+  EXPECT_EQ(table->size(), 1u);
 }
 
 TEST(Ageing, APlainFlowThatIsNotTouchedHasItsStatesIdleTime) {

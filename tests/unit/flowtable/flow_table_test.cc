@@ -4,16 +4,18 @@
 #include <set>
 #include <vector>
 
-#include "flowtable/search.h"
 #include "tests/unit/flowtable/table_support.h"
 
 namespace synfluid::flowtable {
 namespace {
 
+using testing::Alike;
 using testing::config_of;
 using testing::key_of;
 using testing::kTickNs;
+using testing::look_up_carelessly;
 using testing::make_table;
+using testing::twins;
 
 std::vector<FlowIndex> look_up(const FlowTable& table, const std::vector<FlowKey>& keys) {
   std::vector<FlowIndex> out(keys.size());
@@ -126,6 +128,21 @@ TEST(FlowTable, GoesOnFindingFlowsBehindOneThatWasErased) {
   for (size_t i = 0; i < 240; ++i) EXPECT_EQ(table->find(key_of(i)), i % 2 == 0 ? kNoFlow : flows[i]) << i;
 }
 
+TEST(FlowTable, ALookUpEndsAtHomeWhenThoseWhoWentPastAreGone) {
+  auto table = make_table(240);
+  std::vector<FlowIndex> flows;
+  for (uint64_t i = 0; i < 240; ++i) flows.push_back(table->insert(key_of(i), {}, 0));
+  EXPECT_GT(table->stats().displaced, 0u);
+  table->erase(flows);
+  for (uint64_t i = 0; i < 240; ++i) {
+    Search search;
+    search.at = table->seek(KeyWords::of(key_of(i)));
+    EXPECT_EQ(table->narrow(std::span(&search, 1)).behind, 0u) << i;
+    search.at = table->seek_carelessly(KeyWords::of(key_of(i)));
+    EXPECT_EQ(table->narrow(std::span(&search, 1), 1).plain, 1u) << i;
+  }
+}
+
 TEST(FlowTable, InsertsABurstAsItWouldInsertOneByOne) {
   auto one_by_one = make_table(480);
   auto at_once = make_table(480);
@@ -172,60 +189,83 @@ TEST(FlowTable, EvictsAPlainFlowThatIsInUseLast) {
   EXPECT_EQ(table->eviction_candidate(key_of(3), FlowState::kBypass), unused);
 }
 
-/// A careless look-up in all its steps.
-Narrowed look_up_carelessly(FlowTable& table, Search& search, const FlowKey& key) {
-  search.at = table.seek(KeyWords::of(key));
-  Narrowed narrowed = table.narrow(std::span(&search, 1), 1);
-  table.settle(std::span(&search, 1), narrowed, 1);
-  return narrowed;
-}
-
-/// Keys that share their home and their tag, of which there are 8192, with key_of(0).
-std::vector<FlowKey> twins(const FlowTable& table, size_t count) {
-  const auto same = [](const Probe& a, const Probe& b) { return a.home == b.home && a.tag() == b.tag(); };
-  const Probe first = table.seek(KeyWords::of(key_of(0)));
-  std::vector<FlowKey> keys;
-  for (uint64_t number = 0; keys.size() < count; ++number)
-    if (same(table.seek(KeyWords::of(key_of(number))), first)) keys.push_back(key_of(number));
-  return keys;
-}
-
 TEST(FlowTable, NeverTakesAFlowThatIsNotPlainForAPlainOne) {
   constexpr FlowValue kPlainFlow{.flags = flow_flag::kPlain};
   // Beside its plain twin, before or behind it; and in another bucket, because home is full.
-  for (const size_t between : {0u, 5u, 24u, 48u})
-    for (const bool plain_first : {true, false}) {
-      auto table = make_table(24 * 8);
-      const auto keys = twins(*table, 3);
-      ASSERT_NE(table->insert(keys[0], plain_first ? kPlainFlow : FlowValue{}, 0), kNoFlow);
-      const uint32_t home = table->seek(KeyWords::of(keys[0])).home;
-      size_t filled = 0;
-      for (uint64_t number = 1; filled < between; ++number) {
-        const Probe at = table->seek(KeyWords::of(key_of(number)));
+  for (const Alike alike : {Alike::kTags, Alike::kShortTags})
+    for (const size_t between : {0u, 5u, 24u, 48u})
+      for (const bool plain_first : {true, false}) {
+        auto table = make_table(24 * 8);
+        const auto keys = twins(*table, 2, alike);
+        ASSERT_NE(table->insert(keys[0], plain_first ? kPlainFlow : FlowValue{}, 0), kNoFlow);
         const Probe of_twin = table->seek(KeyWords::of(keys[0]));
-        if (at.home != home || at.tag() == of_twin.tag()) continue;
-        ASSERT_NE(table->insert(key_of(number), kPlainFlow, 0), kNoFlow);
-        ++filled;
+        size_t filled = 0;
+        for (uint64_t number = 1; filled < between; ++number) {
+          const Probe at = table->seek(KeyWords::of(key_of(number)));
+          if (at.home != of_twin.home || at.short_tag() == of_twin.short_tag()) continue;
+          ASSERT_NE(table->insert(key_of(number), kPlainFlow, 0), kNoFlow);
+          ++filled;
+        }
+        ASSERT_NE(table->insert(keys[1], plain_first ? FlowValue{} : kPlainFlow, 0), kNoFlow);
+        const FlowKey& other = keys[plain_first ? 1 : 0];
+        Search search;
+        const Narrowed narrowed = look_up_carelessly(*table, search, other);
+        EXPECT_EQ(narrowed.plain, 0u) << between << " flows between, the plain one first: " << plain_first;
+        ASSERT_EQ(narrowed.known, 1u);
+        EXPECT_EQ(table->finish(search, KeyWords::of(other)), table->find(other));
       }
-      ASSERT_NE(table->insert(keys[1], plain_first ? FlowValue{} : kPlainFlow, 0), kNoFlow);
-      const FlowKey& other = keys[plain_first ? 1 : 0];
-      Search search;
-      const Narrowed narrowed = look_up_carelessly(*table, search, other);
-      EXPECT_EQ(narrowed.plain, 0u) << between << " flows between, the plain one first: " << plain_first;
-      ASSERT_EQ(narrowed.known, 1u);
-      EXPECT_EQ(table->finish(search, KeyWords::of(other)), table->find(other));
-    }
 }
 
 TEST(FlowTable, EndsACarelessLookUpAtTheTags) {
+  for (const Alike alike : {Alike::kTags, Alike::kShortTags}) {
+    auto table = make_table(24 * 8);
+    const auto keys = twins(*table, 2, alike);
+    Search search;
+    EXPECT_EQ(look_up_carelessly(*table, search, keys[0]).plain, 1u) << "of no flow";
+    table->insert(keys[0], {.flags = flow_flag::kPlain}, 0);
+    EXPECT_EQ(look_up_carelessly(*table, search, keys[0]).plain, 1u);
+    EXPECT_EQ(look_up_carelessly(*table, search, keys[1]).plain, 1u)
+        << "of no flow, but it might be the twin";
+    EXPECT_EQ(table->find(keys[1]), kNoFlow);
+  }
+}
+
+TEST(FlowTable, ComparesKeysToSeeWhichOfTwoPlainTwinsIsInUse) {
   auto table = make_table(24 * 8);
-  const auto keys = twins(*table, 2);
+  const auto keys = twins(*table, 2, Alike::kShortTags);
+  for (const FlowKey& key : keys) ASSERT_NE(table->insert(key, {.flags = flow_flag::kPlain}, 0), kNoFlow);
+  for (const FlowKey& key : keys) {
+    Search search;
+    ASSERT_EQ(look_up_carelessly(*table, search, key).known, 1u);
+    const FlowIndex flow = table->finish(search, KeyWords::of(key));
+    ASSERT_EQ(flow, table->find(key));
+    table->touch(flow, 0);
+  }
+  for (const FlowKey& key : keys) {
+    Search search;
+    EXPECT_EQ(look_up_carelessly(*table, search, key).plain, 1u) << "both are in use";
+  }
+}
+
+TEST(FlowTable, AFlowThatIsGoneIsNotAskedForAnyMore) {
+  auto table = make_table(24 * 8);
+  const auto keys = twins(*table, 2, Alike::kShortTags);
+  const FlowIndex other = table->insert(keys[0], {}, 0);
   Search search;
-  EXPECT_EQ(look_up_carelessly(*table, search, keys[0]).plain, 1u) << "of no flow";
-  table->insert(keys[0], {.flags = flow_flag::kPlain}, 0);
-  EXPECT_EQ(look_up_carelessly(*table, search, keys[0]).plain, 1u);
-  EXPECT_EQ(look_up_carelessly(*table, search, keys[1]).plain, 1u) << "of no flow, but it might be the twin";
-  EXPECT_EQ(table->find(keys[1]), kNoFlow);
+  EXPECT_EQ(look_up_carelessly(*table, search, keys[1]).known, 1u);
+  table->erase(other);
+  EXPECT_EQ(look_up_carelessly(*table, search, keys[1]).plain, 1u);
+}
+
+TEST(FlowTable, ErasesSeveralAsItWouldOneByOne) {
+  auto table = make_table(480);
+  std::vector<FlowIndex> flows;
+  for (uint64_t i = 0; i < 480; ++i) flows.push_back(table->insert(key_of(i), {}, 0));
+  EXPECT_GT(table->stats().displaced, 0u);
+  table->erase(std::span(flows).subspan(100, 300));
+  EXPECT_EQ(table->size(), 180u);
+  for (size_t i = 0; i < flows.size(); ++i)
+    EXPECT_EQ(table->find(key_of(i)), i >= 100 && i < 400 ? kNoFlow : flows[i]) << i;
 }
 
 TEST(FlowTable, PlainFlowsMayComeInTheMidstOfALookUp) {

@@ -4,7 +4,6 @@
 #include <unordered_map>
 #include <vector>
 
-#include "flowtable/search.h"
 #include "flowtable/tag_match.h"
 #include "tests/unit/flowtable/table_support.h"
 
@@ -146,7 +145,10 @@ class Pair {
     std::array<Search, kBurst> searches;
     const size_t count = random_() % (kBurst + 1);
     const SearchMask careless = random_();
-    for (size_t i = 0; i < count; ++i) searches[i].at = table_->seek(KeyWords::of(keys[i]));
+    for (size_t i = 0; i < count; ++i) {
+      const KeyWords words = KeyWords::of(keys[i]);
+      searches[i].at = i % 2 == 0 ? table_->seek(words) : table_->seek_carelessly(words);
+    }
     Narrowed narrowed = table_->narrow(std::span(searches).first(count), careless);
     ASSERT_EQ(narrowed.known & narrowed.plain, 0u);
     ASSERT_EQ(narrowed.behind & (narrowed.known | narrowed.plain), 0u);
@@ -287,21 +289,32 @@ TEST_P(TableProperty, AgreesWithAMapWhenTheClockStartsLateAndTheTableIsOneBucket
 TEST(TagMatch, SimdAndPortableGiveTheSameSlots) {
   std::mt19937_64 random(testing::test_seed());
   TagLine line{};
+  ShortTags block{};
   for (int round = 0; round < 100'000; ++round) {
-    for (auto& tag : line.tags) tag = static_cast<uint16_t>(random() % 3 == 0 ? random() : random() % 4);
-    line.passed = random();
-    line.plain = line.seen = static_cast<uint32_t>(random());
+    for (uint32_t s = 0; s < kSlots; ++s) {
+      line.tags[s] = static_cast<uint16_t>(random() % 3 == 0 ? random() : random() % 4);
+      block.tags[s] = static_cast<uint8_t>(line.tags[s]);
+    }
+    line.passed = block.marks = random();
     const uint16_t wanted =
         static_cast<uint16_t>(random() % 2 == 0 ? line.tags[random() % kSlots] : random());
+    const uint8_t wanted_short = static_cast<uint8_t>(wanted);
     uint32_t expected = 0;
-    for (uint32_t s = 0; s < kSlots; ++s) expected |= line.tags[s] == wanted ? 1u << s : 0;
+    uint32_t expected_short = 0;
+    for (uint32_t s = 0; s < kSlots; ++s) {
+      expected |= line.tags[s] == wanted ? 1u << s : 0;
+      expected_short |= block.tags[s] == wanted_short ? 1u << s : 0;
+    }
     ASSERT_EQ(BaselineMatch::slots(line, wanted), expected);
+    ASSERT_EQ(BaselineMatch::slots(block, wanted_short), expected_short);
 #if defined(__SSE2__)
     if (cpu_has_avx512()) {
       ASSERT_EQ(Avx512Match::slots(line, wanted), expected);
+      ASSERT_EQ(Avx512Match::slots(block, wanted_short), expected_short);
     }
 #endif
     ASSERT_EQ(PortableMatch::slots(line, wanted), expected);
+    ASSERT_EQ(PortableMatch::slots(block, wanted_short), expected_short);
   }
 }
 

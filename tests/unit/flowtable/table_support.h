@@ -6,10 +6,12 @@
 #include <iostream>
 #include <memory>
 #include <random>
+#include <vector>
 
 #include <gtest/gtest.h>
 
 #include "flowtable/flow_table.h"
+#include "flowtable/search.h"
 
 namespace synfluid::flowtable::testing {
 
@@ -51,6 +53,29 @@ inline std::unique_ptr<FlowTable> make_table(const Config& config, int64_t now_n
 
 inline std::unique_ptr<FlowTable> make_table(uint32_t capacity) {
   return make_table(config_of(capacity));
+}
+
+/// A careless look-up in all its steps.
+inline Narrowed look_up_carelessly(FlowTable& table, Search& search, const FlowKey& key) {
+  search.at = table.seek_carelessly(KeyWords::of(key));
+  Narrowed narrowed = table.narrow(std::span(&search, 1), 1);
+  table.settle(std::span(&search, 1), narrowed, 1);
+  return narrowed;
+}
+
+/// How much of their tags twins have in common.
+enum class Alike { kTags, kShortTags };
+
+/// key_of(0) and others that share its home, and its tag or only the lower half of it.
+inline std::vector<FlowKey> twins(const FlowTable& table, size_t count, Alike alike) {
+  const Probe first = table.seek(KeyWords::of(key_of(0)));
+  std::vector<FlowKey> keys{key_of(0)};
+  for (uint64_t number = 1; keys.size() < count; ++number) {
+    const Probe at = table.seek(KeyWords::of(key_of(number)));
+    if (at.home != first.home || at.short_tag() != first.short_tag()) continue;
+    if ((at.tag() == first.tag()) == (alike == Alike::kTags)) keys.push_back(key_of(number));
+  }
+  return keys;
 }
 
 /// From the environment's SYNFLUID_TEST_SEED, else by chance; printed, so that a failure can be repeated.
