@@ -165,7 +165,7 @@ class FlowTable {
   /// Of kBurst searches at most. Those of `careless` need not know which plain flow they are of, or whether
   /// of one at all.
   Narrowed narrow(std::span<Search> searches, SearchMask careless = 0) noexcept {
-    return (this->*narrow_.careless)(searches, careless);
+    return (this->*(careless != 0 ? narrow_.careless : narrow_.careful))(searches, careless);
   }
   /// Those behind home become known, plain or missed.
   void settle(std::span<Search> searches, Narrowed& narrowed, SearchMask careless = 0) noexcept {

@@ -2,6 +2,7 @@
 // and by plain C++.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #if defined(__SSE2__)
@@ -16,14 +17,14 @@
 namespace synfluid::flowtable {
 
 struct PortableMatch {
-  static uint32_t slots(const TagLine& line, uint16_t tag) noexcept {
+  static uint32_t slots(const TagLine& line, uint16_t tag) noexcept { return equal(line.tags, tag); }
+  static uint32_t slots(const ShortTags& block, uint8_t tag) noexcept { return equal(block.tags, tag); }
+
+ private:
+  template <class Tag>
+  static uint32_t equal(const std::array<Tag, kSlots>& tags, Tag wanted) noexcept {
     uint32_t mask = 0;
-    for (uint32_t s = 0; s < kSlots; ++s) mask |= static_cast<uint32_t>(line.tags[s] == tag) << s;
-    return mask;
-  }
-  static uint32_t slots(const ShortTags& block, uint8_t tag) noexcept {
-    uint32_t mask = 0;
-    for (uint32_t s = 0; s < kSlots; ++s) mask |= static_cast<uint32_t>(block.tags[s] == tag) << s;
+    for (uint32_t s = 0; s < kSlots; ++s) mask |= static_cast<uint32_t>(tags[s] == wanted) << s;
     return mask;
   }
 };
